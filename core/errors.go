@@ -1,0 +1,47 @@
+package core
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrUnavailable reports that the store cannot be read right now; trying again later may work.
+	ErrUnavailable = errors.New("events cannot be read right now")
+	// ErrTooManySessions reports that a limit on sessions is reached.
+	ErrTooManySessions = errors.New("too many sessions")
+	// ErrClosed reports that the service is shutting down.
+	ErrClosed = errors.New("shutting down")
+)
+
+// Reason says why a cursor cannot be continued.
+type Reason string
+
+const (
+	// Pruned: retention has deleted events of this consumer above the cursor.
+	Pruned Reason = "pruned"
+	// Ahead: the cursor is beyond the newest position, as after a restore from a backup.
+	Ahead Reason = "ahead"
+)
+
+// ResetError reports a cursor whose continuation is not what the reader expects, so that it must decide
+// what to fetch again.
+type ResetError struct {
+	Reason Reason
+	// Oldest is the lowest cursor that misses nothing of what is kept for this consumer.
+	Oldest int64
+	// Newest is the newest position: the cursor of a reader that has seen everything.
+	Newest int64
+}
+
+func (e *ResetError) Error() string {
+	return fmt.Sprintf("cursor is %s: kept is what follows %d, newest is %d", e.Reason, e.Oldest, e.Newest)
+}
+
+// Resume is the cursor to go on from.
+func (e *ResetError) Resume() int64 {
+	if e.Reason == Ahead {
+		return e.Newest
+	}
+	return e.Oldest
+}
