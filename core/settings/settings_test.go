@@ -1,0 +1,187 @@
+package settings
+
+import (
+	"errors"
+	"flag"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+type values struct {
+	port      int
+	heartbeat time.Duration
+	verbose   bool
+	format    string
+	origins   []string
+	url       string
+	address   string
+}
+
+func exampleSet() (*values, *Set) {
+	var v values
+	s := New("stream", "Streams events.")
+	s.Section("Server")
+	s.Int(&v.port, "PORT", 4000, Between(0, 65535), "TCP port to listen on.")
+	s.String(&v.address, "ADDRESS", "", "Address to listen on.")
+	s.Duration(&v.heartbeat, "HEARTBEAT_INTERVAL", 10*time.Second, Between(time.Second, time.Hour), "Silence before a heartbeat.")
+	s.Section("Other")
+	s.Bool(&v.verbose, "VERBOSE", false, "Says more.")
+	s.Choice(&v.format, "LOG_FORMAT", "auto", []string{"auto", "text", "json"}, "Format of the log.")
+	s.List(&v.origins, "CORS_ORIGINS", "Origins that may read.")
+	s.Secret(&v.url, "DATABASE_URL", "Where the a|b events are.")
+	s.Check("ADDRESS", func() error {
+		if v.address == "nowhere" && v.port == 1 {
+			return errors.New("is nowhere")
+		}
+		return nil
+	})
+	return &v, s
+}
+
+func env(pairs ...string) func(string) string {
+	return func(name string) string {
+		for _, pair := range pairs {
+			if v, ok := strings.CutPrefix(pair, name+"="); ok {
+				return v
+			}
+		}
+		return ""
+	}
+}
+
+func TestAFlagBeatsTheEnvironmentWhichBeatsTheDefault(t *testing.T) {
+	tests := map[string]struct {
+		args []string
+		env  []string
+		want int
+	}{
+		"default":                   {nil, nil, 4000},
+		"environment":               {nil, []string{"PORT=4001"}, 4001},
+		"empty environment":         {nil, []string{"PORT="}, 4000},
+		"flag":                      {[]string{"--port", "4002"}, nil, 4002},
+		"flag over environment":     {[]string{"--port=4002"}, []string{"PORT=4001"}, 4002},
+		"flag over wrong variable":  {[]string{"--port=4002"}, []string{"PORT=abc"}, 4002},
+		"flag that repeats default": {[]string{"--port=4000"}, []string{"PORT=4001"}, 4000},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			v, s := exampleSet()
+			if err := s.Parse(tt.args, env(tt.env...)); err != nil {
+				t.Fatal(err)
+			}
+			if v.port != tt.want {
+				t.Errorf("port: want %d, got %d", tt.want, v.port)
+			}
+		})
+	}
+}
+
+func TestEveryKindOfSettingIsRead(t *testing.T) {
+	v, s := exampleSet()
+	err := s.Parse([]string{"--verbose", "--heartbeat-interval", "1m30s"},
+		env("LOG_FORMAT=json", "CORS_ORIGINS= https://a.example ,,https://b.example", "DATABASE_URL=postgres://u:p@h/d"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !v.verbose || v.heartbeat != 90*time.Second || v.format != "json" || v.url != "postgres://u:p@h/d" ||
+		!slices.Equal(v.origins, []string{"https://a.example", "https://b.example"}) {
+		t.Errorf("values differ from what was given: %+v", *v)
+	}
+}
+
+func TestAWrongValueIsOneLineThatNamesTheSetting(t *testing.T) {
+	tests := map[string]struct {
+		args     []string
+		env      []string
+		want     string
+		wantCode int
+	}{
+		"not a number":     {nil, []string{"PORT=abc"}, `PORT: "abc" is not a whole number from 0 to 65535`, 1},
+		"out of range":     {nil, []string{"PORT=65536"}, `PORT: "65536" is not a whole number from 0 to 65535`, 1},
+		"two lines":        {nil, []string{"PORT=1\n2"}, `PORT: "1\n2" is not a whole number from 0 to 65535`, 1},
+		"no unit":          {nil, []string{"HEARTBEAT_INTERVAL=10"}, `HEARTBEAT_INTERVAL: "10" is not a duration with a unit (ms, s, m, h) from 1s to 1h`, 1},
+		"not a choice":     {nil, []string{"LOG_FORMAT=xml"}, `LOG_FORMAT: "xml" is not one of auto, text, json`, 1},
+		"not a switch":     {nil, []string{"VERBOSE=maybe"}, `VERBOSE: "maybe" is not true or false`, 1},
+		"check":            {nil, []string{"PORT=1", "ADDRESS=nowhere"}, `ADDRESS: is nowhere`, 1},
+		"check of a flag":  {[]string{"--address=nowhere"}, []string{"PORT=1"}, `ADDRESS (--address): is nowhere`, 2},
+		"wrong flag value": {[]string{"--port", "abc"}, nil, `PORT (--port): "abc" is not a whole number from 0 to 65535`, 2},
+		"unknown flag":     {[]string{"--prot", "1"}, nil, `flag provided but not defined: -prot`, 2},
+		"missing value":    {[]string{"--port"}, nil, `flag needs an argument: -port`, 2},
+		"stray argument":   {[]string{"--port", "1", "x"}, nil, `unexpected argument "x"`, 2},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, s := exampleSet()
+			err := s.Parse(tt.args, env(tt.env...))
+			if err == nil || err.Error() != tt.want {
+				t.Errorf("want %q, got %v", tt.want, err)
+			}
+			if got := ExitCode(err); got != tt.wantCode {
+				t.Errorf("exit code: want %d, got %d", tt.wantCode, got)
+			}
+		})
+	}
+}
+
+func TestHelpPrintsEverySettingWithItsDefault(t *testing.T) {
+	_, s := exampleSet()
+	var out strings.Builder
+	s.Output = &out
+	err := s.Parse([]string{"--help"}, env("DATABASE_URL=hunter2", "PORT=abc"))
+	if !errors.Is(err, flag.ErrHelp) || ExitCode(err) != 0 {
+		t.Errorf("want flag.ErrHelp and exit code 0, got %v and %d", err, ExitCode(err))
+	}
+	want := `Usage: stream [flags]
+
+Streams events.
+
+Each setting is an environment variable and a flag; the flag wins.
+
+Server:
+  PORT, --port (default 4000)
+        TCP port to listen on: a whole number from 0 to 65535.
+  ADDRESS, --address
+        Address to listen on.
+  HEARTBEAT_INTERVAL, --heartbeat-interval (default 10s)
+        Silence before a heartbeat: a duration with a unit (ms, s, m, h) from 1s to 1h.
+
+Other:
+  VERBOSE, --verbose (default false)
+        Says more: true or false.
+  LOG_FORMAT, --log-format (default auto)
+        Format of the log: one of auto, text, json.
+  CORS_ORIGINS, --cors-origins
+        Origins that may read: a comma-separated list.
+  DATABASE_URL, --database-url
+        Where the a|b events are.
+`
+	if out.String() != want {
+		t.Errorf("want:\n%s\ngot:\n%s", want, out.String())
+	}
+}
+
+func TestMarkdownIsATableForEachSection(t *testing.T) {
+	_, s := exampleSet()
+	want := "| Server | Default | Meaning |\n|---|---|---|\n" +
+		"| `PORT` | `4000` | TCP port to listen on: a whole number from 0 to 65535. |\n" +
+		"| `ADDRESS` |  | Address to listen on. |\n"
+	if got := s.Markdown(); !strings.HasPrefix(got, want) {
+		t.Errorf("want it to begin with:\n%s\ngot:\n%s", want, got)
+	}
+	if got := s.Markdown(); !strings.HasSuffix(got, "| `DATABASE_URL` |  | Where the a\\|b events are. |\n") {
+		t.Errorf("want a bar in a cell to be escaped, got:\n%s", got)
+	}
+}
+
+func TestDurationsAreWrittenShort(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", 10 * time.Second: "10s", time.Minute: "1m", 90 * time.Second: "1m30s",
+		time.Hour: "1h", 24 * time.Hour: "24h", 250 * time.Millisecond: "250ms", time.Hour + time.Second: "1h0m1s",
+	} {
+		if got := short(d); got != want {
+			t.Errorf("%v: want %s, got %s", d, want, got)
+		}
+	}
+}
