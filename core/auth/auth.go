@@ -1,0 +1,102 @@
+// Package auth says who is asking: which consumer a request may read the events of, and until when.
+//
+// There are two ways. [Gateway] believes a header, for a service that only an authenticating gateway can
+// reach. [JWT] checks a bearer token itself. Both refuse with an [Error], and [Middleware] puts either in
+// front of a handler. A token is never logged, never echoed, and hidden from the handlers behind.
+package auth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/event-piper/event-piper/core/problem"
+)
+
+// ConsumerHeader names the consumer. With [Gateway] it is the identity; with [JWT] it may only repeat it.
+const ConsumerHeader = "X-Consumer-Id"
+
+// Identity is who is asking.
+type Identity struct {
+	// Consumer passes core.CheckName.
+	Consumer string
+	// Expires is when the identity must no longer be believed, so when a stream ends; zero is never.
+	Expires time.Time
+}
+
+// Authenticator tells who sent a request. An error it returns is an [*Error], and it never changes the
+// request. It is safe for concurrent use.
+type Authenticator interface {
+	Authenticate(r *http.Request) (Identity, error)
+}
+
+// Error is a refusal. All of it is public, and none of it repeats what the client sent.
+type Error struct {
+	// Status is 400, 401, 403 or 503.
+	Status int
+	// Reason is one word out of a small fixed set, fit for the label of a metric.
+	Reason string
+	// Detail says what the client can do about it.
+	Detail string
+	// Challenge is the WWW-Authenticate header, which every 401 must have (RFC 9110, section 11.6.1).
+	Challenge string
+}
+
+func (e *Error) Error() string { return e.Reason + ": " + e.Detail }
+
+type contextKey struct{}
+
+// NewContext returns a context that carries an identity.
+func NewContext(ctx context.Context, id Identity) context.Context {
+	return context.WithValue(ctx, contextKey{}, id)
+}
+
+// FromContext returns the identity that [Middleware] or [NewContext] put into a context.
+func FromContext(ctx context.Context) (Identity, bool) {
+	id, ok := ctx.Value(contextKey{}).(Identity)
+	return id, ok
+}
+
+// Middleware lets through the requests that a knows, with their [Identity] in the context and without
+// access_token in the URL, and answers the others with a problem. It reports each refusal's reason to
+// refused, which may be nil.
+func Middleware(a Authenticator, refused func(reason string)) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			id, err := a.Authenticate(r)
+			if err != nil {
+				refusal := refuse(w, err)
+				if refused != nil {
+					refused(refusal.Reason)
+				}
+				return
+			}
+			next.ServeHTTP(w, hideToken(r.WithContext(NewContext(r.Context(), id))))
+		})
+	}
+}
+
+func refuse(w http.ResponseWriter, err error) *Error {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = unavailable()
+	}
+	if e.Challenge != "" {
+		w.Header().Set("WWW-Authenticate", e.Challenge)
+	}
+	p := problem.New(e.Status, e.Detail)
+	if e.Status == http.StatusServiceUnavailable {
+		p = problem.RetryLater(e.Status, e.Detail)
+	}
+	p.Write(w)
+	return e
+}
+
+func unavailable() *Error {
+	return &Error{
+		Status: http.StatusServiceUnavailable,
+		Reason: "unavailable",
+		Detail: "who is asking cannot be checked right now",
+	}
+}
