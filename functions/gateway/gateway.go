@@ -1,0 +1,155 @@
+// Package gateway lets an ordinary [http.Handler] answer the events by which an API Gateway HTTP API or a
+// Lambda Function URL invokes a function (payload format 2.0).
+//
+// The whole answer is held in memory and returned at once: a handler cannot flush, hijack or set
+// deadlines of its own on the connection, and [http.ResponseController] tells it so.
+package gateway
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/event-piper/event-piper/core/problem"
+)
+
+// RequestIDHeader carries the API's own id of a request (requestContext.requestId), the one its access log
+// shows. What the client sent under that name is replaced.
+const RequestIDHeader = "X-Request-Id"
+
+// Handler returns a Lambda function that answers with h. It fails only for an event that h cannot be asked
+// about, such as one of another payload format; a panic of h is logged and answered with a bare 500, since
+// it would otherwise end the process and make the next client wait for a cold start.
+func Handler(h http.Handler, log *slog.Logger) func(context.Context, events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
+	return func(ctx context.Context, e events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
+		r, err := newRequest(ctx, e)
+		if err != nil {
+			return events.APIGatewayV2HTTPResponse{}, err
+		}
+		log := log.With("request_id", e.RequestContext.RequestID, "method", r.Method, "path", r.URL.Path)
+		w := serve(h, r, log)
+		if len(w.body) > maxBody {
+			log.Error("answer is larger than Lambda can return", "bytes", len(w.body), "limit", maxBody)
+			w = newResponse(r.Method)
+			problem.New(http.StatusInternalServerError, "The answer is larger than this service can return: ask for less at a time.").Write(w)
+		}
+		return w.event(), nil
+	}
+}
+
+// serve starts over with an empty response after a panic, so that the 500 carries nothing the handler had
+// begun to say.
+func serve(h http.Handler, r *http.Request, log *slog.Logger) (w *response) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			log.Error("handler panicked", "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+			w = newResponse(r.Method)
+			problem.New(http.StatusInternalServerError, "").Write(w)
+		}
+	}()
+	w = newResponse(r.Method)
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// newRequest returns the request a server would have read had the client connected to it directly. The
+// context's deadline, which is the function's, goes along.
+func newRequest(ctx context.Context, e events.APIGatewayV2HTTPRequest) (*http.Request, error) {
+	if e.Version != "2.0" {
+		return nil, fmt.Errorf("event has payload format %q, not 2.0: it does not come from an HTTP API or a Function URL, or the integration's PayloadFormatVersion is wrong", e.Version)
+	}
+	body, err := decodeBody(e)
+	if err != nil {
+		return nil, fmt.Errorf("decode the event's body: %w", err)
+	}
+	r := &http.Request{
+		Method:        e.RequestContext.HTTP.Method,
+		URL:           requestURL(e),
+		Header:        requestHeader(e),
+		Body:          io.NopCloser(strings.NewReader(body)),
+		ContentLength: int64(len(body)),
+		Host:          e.RequestContext.DomainName,
+	}
+	if body == "" {
+		r.Body = http.NoBody
+	}
+	r.RequestURI = r.URL.RequestURI()
+	r.Proto = e.RequestContext.HTTP.Protocol
+	if major, minor, ok := http.ParseHTTPVersion(r.Proto); ok {
+		r.ProtoMajor, r.ProtoMinor = major, minor
+	} else {
+		r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
+	}
+	if host := r.Header.Get("Host"); host != "" {
+		r.Host = host
+	}
+	r.Header.Del("Host") // a server moves it to the field
+	if ip := e.RequestContext.HTTP.SourceIP; ip != "" {
+		r.RemoteAddr = net.JoinHostPort(ip, "0") // the port is not told, yet readers split one off
+	}
+	return r.WithContext(ctx), nil
+}
+
+func decodeBody(e events.APIGatewayV2HTTPRequest) (string, error) {
+	if !e.IsBase64Encoded {
+		return e.Body, nil
+	}
+	b, err := base64.StdEncoding.DecodeString(e.Body)
+	return string(b), err
+}
+
+// requestURL leaves the query as the client wrote it: the event's queryStringParameters join repeated
+// values with commas, which cannot be undone.
+func requestURL(e events.APIGatewayV2HTTPRequest) *url.URL {
+	raw := withoutStage(e.RawPath, e.RequestContext.Stage)
+	if !strings.HasPrefix(raw, "/") {
+		raw = "/" + raw
+	}
+	u := &url.URL{Path: raw, RawQuery: e.RawQueryString}
+	// A Function URL passes the path on escaped, an HTTP API may already have unescaped it: what is no
+	// valid escaping is the path itself.
+	if path, err := url.PathUnescape(raw); err == nil {
+		u.Path, u.RawPath = path, raw
+	}
+	return u
+}
+
+// withoutStage takes the name of a stage off the path it prefixes. The stage $default is served at the
+// root, and a custom domain may serve a named one there as well.
+func withoutStage(path, stage string) string {
+	if stage == "" || stage == "$default" {
+		return path
+	}
+	rest, ok := strings.CutPrefix(path, "/"+stage)
+	if !ok || rest != "" && rest[0] != '/' {
+		return path
+	}
+	return rest
+}
+
+// requestHeader does not take apart what the gateway joined with commas: a value may hold commas of its own.
+func requestHeader(e events.APIGatewayV2HTTPRequest) http.Header {
+	h := make(http.Header, len(e.Headers)+2)
+	for _, name := range slices.Sorted(maps.Keys(e.Headers)) {
+		h.Add(name, e.Headers[name])
+	}
+	if len(e.Cookies) > 0 {
+		h.Set("Cookie", strings.Join(e.Cookies, "; "))
+	}
+	h.Del(RequestIDHeader)
+	if id := e.RequestContext.RequestID; id != "" {
+		h.Set(RequestIDHeader, id)
+	}
+	return h
+}
