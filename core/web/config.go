@@ -1,0 +1,95 @@
+package web
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/event-piper/event-piper/core/settings"
+)
+
+// Config is the settings of a server. A limit of zero is no limit.
+type Config struct {
+	Address string
+	Port    int
+	// TLSCertFile and TLSKeyFile are PEM files; without them the server speaks plain HTTP.
+	TLSCertFile, TLSKeyFile string
+
+	ReadHeaderTimeout time.Duration
+	IdleTimeout       time.Duration
+	MaxHeaderBytes    int
+	MaxURLBytes       int
+	// RequestRate is how many requests a consumer may make per second; 0 is any number. See [Limiter].
+	RequestRate int
+	// CORSOrigins are the origins whose pages may read answers; "*" is all, without credentials.
+	CORSOrigins []string
+	// RequestIDHeader names the header in which a trusted proxy sends the id of a request.
+	RequestIDHeader string
+
+	// LameDuck is how long the server goes on as before once it is told to stop, but not ready.
+	LameDuck time.Duration
+	// DrainTime is how long requests and streams then have to end.
+	DrainTime time.Duration
+
+	// LogFormat and LogLevel are what [Logger] takes.
+	LogFormat, LogLevel string
+}
+
+// Define defines the settings of a server that listens on port unless told otherwise.
+func (c *Config) Define(s *settings.Set, port int) {
+	between := settings.Between[time.Duration]
+
+	s.Section("Server")
+	s.Int(&c.Port, "PORT", port, settings.Between(0, 65535), "TCP port to listen on; 0 picks a free one.")
+	s.String(&c.Address, "ADDRESS", "", "IP address or host name to listen on; all addresses unless given.")
+	s.String(&c.TLSCertFile, "TLS_CERT_FILE", "", "PEM file with the certificate chain, for HTTPS; read again when it changes.")
+	s.String(&c.TLSKeyFile, "TLS_KEY_FILE", "", "PEM file with the certificate's private key; read again when it changes.")
+	s.List(&c.CORSOrigins, "CORS_ORIGINS", "Origins whose pages may read answers, such as https://app.example.com; * is every origin, without cookies.")
+	s.Duration(&c.LameDuck, "LAME_DUCK", 0, between(0, time.Hour), "On SIGTERM, how long to go on serving while the health check already says not ready.")
+	s.Duration(&c.DrainTime, "DRAIN_TIME", 10*time.Second, between(0, time.Hour), "After that, the time over which open streams and requests are ended.")
+
+	s.Section("Request limits")
+	s.Duration(&c.ReadHeaderTimeout, "READ_HEADER_TIMEOUT", 10*time.Second, between(10*time.Millisecond, time.Hour), "Time a client has to send a request.")
+	s.Duration(&c.IdleTimeout, "IDLE_TIMEOUT", 2*time.Minute, between(time.Second, 24*time.Hour), "Time an unused connection is kept open.")
+	s.Int(&c.MaxHeaderBytes, "MAX_HEADER_BYTES", 16<<10, settings.Between(1<<10, 1<<20), "Size of a request's headers above which it is refused (431).")
+	s.Int(&c.MaxURLBytes, "MAX_URL_BYTES", 8<<10, settings.Between(256, 1<<20), "Length of a URL above which a request is refused (414).")
+	s.Int(&c.RequestRate, "REQUEST_RATE", 0, settings.Between(0, 1_000_000), "Requests per second of one consumer above which they are refused (429); 0 is no limit.")
+
+	c.DefineLog(s)
+
+	s.Check("TLS_KEY_FILE", func() error {
+		if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
+			return fmt.Errorf("TLS takes both TLS_CERT_FILE and TLS_KEY_FILE")
+		}
+		return nil
+	})
+	s.Check("CORS_ORIGINS", func() error { return checkOrigins(c.CORSOrigins) })
+}
+
+// DefineLog defines the settings of the log alone, for a program that does not listen itself.
+func (c *Config) DefineLog(s *settings.Set) {
+	s.Section("Logging")
+	s.Choice(&c.LogFormat, "LOG_FORMAT", "auto", []string{"auto", "text", "json"}, "Format of the log; auto is text on a terminal and json elsewhere.")
+	s.Choice(&c.LogLevel, "LOG_LEVEL", "info", []string{"debug", "info", "warn", "error"}, "Least important level that is logged.")
+	s.String(&c.RequestIDHeader, "REQUEST_ID_HEADER", "", "Header in which a trusted proxy sends the id of a request, such as X-Request-Id; a new id is made unless given.")
+}
+
+// checkOrigins refuses what a browser never sends as an origin, which would match nothing in silence,
+// and wildcards within an origin, which match more than one reads.
+func checkOrigins(origins []string) error {
+	if slices.Contains(origins, "*") {
+		if len(origins) > 1 {
+			return fmt.Errorf("* stands alone, without other origins")
+		}
+		return nil
+	}
+	for _, origin := range origins {
+		u, err := url.Parse(origin)
+		if err != nil || u.Host == "" || origin != u.Scheme+"://"+u.Host || strings.Contains(origin, "*") {
+			return fmt.Errorf("%q is not an origin such as https://app.example.com, nor *", origin)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,138 @@
+package web
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/rs/cors"
+
+	"github.com/event-piper/event-piper/core/problem"
+)
+
+// recoverPanics answers 500 for a handler that panics before it has written anything. Afterwards it
+// aborts the connection, so that half an answer is not taken for a whole one. The client learns
+// nothing of the cause.
+func recoverPanics(log *slog.Logger, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			v := recover()
+			if v == nil {
+				return
+			}
+			if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this
+				panic(v)
+			}
+			a := AccessFrom(r.Context())
+			log.Error("panic in a handler", "panic", fmt.Sprint(v), "stack", string(debug.Stack()),
+				"method", r.Method, "url", loggedURL(r.URL), "request_id", a.RequestID)
+			if a.Status != 0 {
+				panic(http.ErrAbortHandler)
+			}
+			problem.New(http.StatusInternalServerError, "").Write(w)
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// limitURL refuses URLs that are longer than any of ours; net/http bounds them only with the headers.
+func limitURL(most int, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if most > 0 && len(r.RequestURI) > most {
+			problem.New(http.StatusRequestURITooLong, fmt.Sprintf("a URL takes at most %d bytes", most)).Write(w)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// maxBody is what is read of a body, which no route takes, before the request is refused for it.
+const maxBody = 64 << 10
+
+// drainBody reads and forgets the body of a request, in bounded time. Left to net/http, an announced
+// body that never comes would hold up the answer for as long as the client likes: a server of streams
+// can have no ReadTimeout, which would end them too.
+func drainBody(timeout time.Duration, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body == nil || r.Body == http.NoBody {
+			next.ServeHTTP(w, r)
+			return
+		}
+		conn := http.NewResponseController(w)
+		if timeout > 0 {
+			_ = conn.SetReadDeadline(time.Now().Add(timeout)) // fails only where there is no connection to wait for
+		}
+		n, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxBody+1))
+		if err != nil || n > maxBody {
+			// The deadline stays, for net/http reads on before it answers.
+			p := problem.New(http.StatusRequestEntityTooLarge, "requests take no body")
+			if err != nil {
+				p = problem.New(http.StatusRequestTimeout, "the announced body did not come")
+			}
+			p.Write(w)
+			return
+		}
+		_ = conn.SetReadDeadline(time.Time{})
+		next.ServeHTTP(w, r)
+	})
+}
+
+// allowOrigins lets pages of these origins read answers, and send the headers the routes know. Cookies
+// may carry a token, so they are allowed, except for "*".
+func allowOrigins(origins []string, next http.Handler) http.Handler {
+	if len(origins) == 0 {
+		return next // where rs/cors would allow all
+	}
+	return cors.New(cors.Options{
+		AllowedOrigins:   origins,
+		AllowedMethods:   []string{http.MethodGet, http.MethodHead, http.MethodOptions},
+		AllowedHeaders:   []string{"Authorization", "Content-Type", "Last-Event-ID", "Prefer", "X-Consumer-Id", "X-Request-Id"},
+		ExposedHeaders:   []string{"Retry-After", "X-Request-Id"},
+		AllowCredentials: !slices.Contains(origins, "*"),
+		MaxAge:           600,
+	}).Handler(next)
+}
+
+// problems answers as a problem what no route of mux does: 404, and 405 with its Allow header. The
+// routes themselves get the http.ResponseWriter as it is.
+func problems(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, pattern := mux.Handler(r); pattern == "" {
+			w = &unmatched{ResponseWriter: w, request: r}
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// unmatched takes the mux's own answers to requests that match no route; a redirect passes.
+type unmatched struct {
+	http.ResponseWriter
+	request  *http.Request
+	replaced bool
+}
+
+func (w *unmatched) WriteHeader(status int) {
+	var detail string
+	switch status {
+	case http.StatusNotFound:
+		detail = "there is nothing at " + w.request.URL.EscapedPath()
+	case http.StatusMethodNotAllowed:
+		detail = w.request.URL.EscapedPath() + " takes " + w.Header().Get("Allow")
+	default:
+		w.ResponseWriter.WriteHeader(status)
+		return
+	}
+	w.replaced = true
+	problem.New(status, detail).Write(w.ResponseWriter)
+}
+
+func (w *unmatched) Write(p []byte) (int, error) {
+	if w.replaced {
+		return len(p), nil
+	}
+	return w.ResponseWriter.Write(p)
+}
