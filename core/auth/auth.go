@@ -35,7 +35,8 @@ type Authenticator interface {
 type Error struct {
 	// Status is 400, 401, 403 or 503.
 	Status int
-	// Reason is one word out of a small fixed set, fit for the label of a metric.
+	// Reason is fit for the label of a metric: missing, ambiguous, malformed, algorithm, key, signature,
+	// issuer, audience, expired, early, claims, consumer, contradiction or unavailable.
 	Reason string
 	// Detail says what the client can do about it.
 	Detail string
