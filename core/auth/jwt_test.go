@@ -328,6 +328,7 @@ func TestAWrongSettingIsNamed(t *testing.T) {
 		return path
 	}
 	weak := must(rsa.GenerateKey(rand.Reader, 1024))
+	p384 := must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
 	for _, c := range []struct {
 		name   string
 		config auth.JWTConfig
@@ -344,6 +345,7 @@ func TestAWrongSettingIsNamed(t *testing.T) {
 		{"a file without keys", auth.JWTConfig{JWKSFile: file("empty", jwks())}, "JWT_JWKS_FILE"},
 		{"a symmetric key", auth.JWTConfig{JWKSFile: file("oct", []byte(`{"keys":[{"kty":"oct","k":"c2VjcmV0","kid":"a"}]}`))}, "JWT_JWKS_FILE"},
 		{"a weak RSA key", auth.JWTConfig{JWKSFile: file("weak", jwks(jwk(weak, jwkset.JWKMetadataOptions{KID: "a"})))}, "JWT_JWKS_FILE"},
+		{"another curve", auth.JWTConfig{JWKSFile: file("p384", jwks(jwk(p384, jwkset.JWKMetadataOptions{KID: "a"})))}, "JWT_JWKS_FILE"},
 		{"a key for encryption", auth.JWTConfig{JWKSFile: file("enc", jwks(jwk(rsaKey(), jwkset.JWKMetadataOptions{KID: "a", USE: jwkset.UseEnc})))}, "JWT_JWKS_FILE"},
 		{"a key for another algorithm", auth.JWTConfig{JWKSFile: file("ps", jwks(jwk(rsaKey(), jwkset.JWKMetadataOptions{KID: "a", ALG: jwkset.AlgPS256})))}, "JWT_JWKS_FILE"},
 	} {

@@ -25,7 +25,8 @@ import (
 const (
 	// refreshAfter is how long a key that was taken out of its set can still be believed.
 	refreshAfter = 5 * time.Minute
-	// reloadEvery bounds how often requests with made-up key ids can make the service load the set.
+	// reloadEvery bounds how often requests with made-up key ids can make the service load the set. It is
+	// longer than loadTimeout.
 	reloadEvery = 10 * time.Second
 	// loadTimeout bounds how long the start, or a request with an unknown key, waits for the set.
 	loadTimeout = 5 * time.Second
@@ -91,7 +92,8 @@ func (s *keySet) find(ctx context.Context, id, alg string) ([]jwt.VerificationKe
 	}
 	defer func() { <-s.turn }()
 
-	if s.keys.Load() == known && !time.Now().Before(s.notBefore) {
+	// Whoever waited for another's load finds it a moment old, and does not repeat it.
+	if !time.Now().Before(s.notBefore) {
 		s.notBefore = time.Now().Add(reloadEvery)
 		if err := s.reload(ctx); err != nil {
 			s.log.Warn("JWT keys cannot be loaded; those loaded before stay valid", "error", err)
