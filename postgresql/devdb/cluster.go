@@ -61,7 +61,9 @@ func newCluster(j job) (*cluster, error) {
 	c := &cluster{job: j}
 	if j.DataDir != "" {
 		// Again, now as the server's user, who may not be allowed what the program may.
-		if _, err := checkDataDir(j.DataDir); err != nil {
+		if _, err := checkDataDir(j.DataDir); errors.Is(err, os.ErrPermission) {
+			return nil, fmt.Errorf("%w for the server's user (uid %d)", err, os.Geteuid())
+		} else if err != nil {
 			return nil, err
 		}
 	}
@@ -233,16 +235,16 @@ func lostPort(err error) bool {
 		strings.Contains(err.Error(), "process already listening on port")
 }
 
-// oneLine finds what matters in an error of the library, which carries the whole log: the last line
-// in which PostgreSQL or one of its tools complains.
+// oneLine finds what matters in an error of the library, which carries the whole log: the last, and
+// worst, complaint of PostgreSQL or one of its tools.
 func oneLine(err error) string {
-	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
-	for i := len(lines) - 1; i >= 0; i-- {
-		for _, mark := range []string{"PANIC:", "FATAL:", "initdb: error:", "pg_ctl: could not"} {
-			if _, complaint, ok := strings.Cut(lines[i], mark); ok {
-				return strings.TrimSpace(mark + " " + strings.TrimSpace(complaint))
-			}
+	text := strings.TrimSpace(err.Error())
+	for _, mark := range []string{"PANIC:", "FATAL:", "error:"} {
+		if i := strings.LastIndex(text, mark); i >= 0 {
+			complaint, _, _ := strings.Cut(text[i+len(mark):], "\n")
+			return mark + " " + strings.TrimSpace(complaint)
 		}
 	}
-	return lines[0]
+	first, _, _ := strings.Cut(text, "\n")
+	return first
 }
