@@ -19,8 +19,8 @@ import (
 type Server struct {
 	// NotReady is called first when the server is told to stop: from then on the health check should
 	// fail. Drain is called when no new connections are accepted any more. It ends streams, hijacked
-	// ones too, spread over the time its context has, and returns by then. Both may be nil; they are
-	// set before Serve.
+	// ones too, spread over the time its context has, and returns by then: nine tenths of DRAIN_TIME,
+	// which leaves the last ones time for their last words. Both may be nil; they are set before Serve.
 	NotReady func()
 	Drain    func(context.Context)
 
@@ -92,7 +92,6 @@ func (s *Server) Serve(stop, kill context.Context, h http.Handler) error {
 func (s *Server) shutdown(kill context.Context, srv *http.Server) {
 	ctx, cancel := context.WithTimeout(kill, s.config.DrainTime)
 	defer cancel()
-	// The streams that Drain ends last need a moment to say so before the connections are closed.
 	drain, cancelDrain := context.WithTimeout(ctx, s.config.DrainTime*9/10)
 	defer cancelDrain()
 
