@@ -52,7 +52,7 @@ func (d *setting) describe() string {
 	if d.takes == "" {
 		return d.help
 	}
-	return strings.TrimSuffix(d.help, ".") + ": " + d.takes + "."
+	return d.help + " Takes " + d.takes + "."
 }
 
 func orElse(s, otherwise string) string {

@@ -88,7 +88,7 @@ func (s *Set) Int(p *int, name string, def int, r Range[int], help string) {
 
 // Duration defines a length of time, written as Go writes it: 10s, 1m30s, 250ms.
 func (s *Set) Duration(p *time.Duration, name string, def time.Duration, r Range[time.Duration], help string) {
-	takes := fmt.Sprintf("a duration with a unit (ms, s, m, h) from %s to %s", short(r.Min), short(r.Max))
+	takes := fmt.Sprintf("a duration from %s to %s, with a unit (ms, s, m, h)", short(r.Min), short(r.Max))
 	define(s, p, name, def, short(def), takes, help, func(v string) (time.Duration, bool) {
 		d, err := time.ParseDuration(v)
 		return d, err == nil && r.contains(d)

@@ -101,7 +101,7 @@ func TestAWrongValueIsOneLineThatNamesTheSetting(t *testing.T) {
 		"not a number":     {nil, []string{"PORT=abc"}, `PORT: "abc" is not a whole number from 0 to 65535`, 1},
 		"out of range":     {nil, []string{"PORT=65536"}, `PORT: "65536" is not a whole number from 0 to 65535`, 1},
 		"two lines":        {nil, []string{"PORT=1\n2"}, `PORT: "1\n2" is not a whole number from 0 to 65535`, 1},
-		"no unit":          {nil, []string{"HEARTBEAT_INTERVAL=10"}, `HEARTBEAT_INTERVAL: "10" is not a duration with a unit (ms, s, m, h) from 1s to 1h`, 1},
+		"no unit":          {nil, []string{"HEARTBEAT_INTERVAL=10"}, `HEARTBEAT_INTERVAL: "10" is not a duration from 1s to 1h, with a unit (ms, s, m, h)`, 1},
 		"not a choice":     {nil, []string{"LOG_FORMAT=xml"}, `LOG_FORMAT: "xml" is not one of auto, text, json`, 1},
 		"not a switch":     {nil, []string{"VERBOSE=maybe"}, `VERBOSE: "maybe" is not true or false`, 1},
 		"check":            {nil, []string{"PORT=1", "ADDRESS=nowhere"}, `ADDRESS: is nowhere`, 1},
@@ -141,19 +141,19 @@ Each setting is an environment variable and a flag; the flag wins.
 
 Server:
   PORT, --port (default 4000)
-        TCP port to listen on: a whole number from 0 to 65535.
+        TCP port to listen on. Takes a whole number from 0 to 65535.
   ADDRESS, --address
         Address to listen on.
   HEARTBEAT_INTERVAL, --heartbeat-interval (default 10s)
-        Silence before a heartbeat: a duration with a unit (ms, s, m, h) from 1s to 1h.
+        Silence before a heartbeat. Takes a duration from 1s to 1h, with a unit (ms, s, m, h).
 
 Other:
   VERBOSE, --verbose (default false)
-        Says more: true or false.
+        Says more. Takes true or false.
   LOG_FORMAT, --log-format (default auto)
-        Format of the log: one of auto, text, json.
+        Format of the log. Takes one of auto, text, json.
   CORS_ORIGINS, --cors-origins
-        Origins that may read: a comma-separated list.
+        Origins that may read. Takes a comma-separated list.
   DATABASE_URL, --database-url
         Where the a|b events are.
 `
@@ -165,7 +165,7 @@ Other:
 func TestMarkdownIsATableForEachSection(t *testing.T) {
 	_, s := exampleSet()
 	want := "| Server | Default | Meaning |\n|---|---|---|\n" +
-		"| `PORT` | `4000` | TCP port to listen on: a whole number from 0 to 65535. |\n" +
+		"| `PORT` | `4000` | TCP port to listen on. Takes a whole number from 0 to 65535. |\n" +
 		"| `ADDRESS` |  | Address to listen on. |\n"
 	if got := s.Markdown(); !strings.HasPrefix(got, want) {
 		t.Errorf("want it to begin with:\n%s\ngot:\n%s", want, got)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/event-piper/event-piper/core/auth"
 )
 
 // maxLoggedURL bounds what a request of many bytes leaves in the log and, for a stream, in memory.
@@ -105,42 +107,11 @@ func requestID(r *http.Request, header string) string {
 }
 
 func loggedURL(u *url.URL) string {
-	text := RedactURL(u)
+	text := auth.RedactURL(u)
 	if len(text) > maxLoggedURL {
 		text = strings.ToValidUTF8(text[:maxLoggedURL], "") + "…"
 	}
 	return text
-}
-
-// RedactURL returns the path and the query as they may be logged: the value of access_token, a
-// credential (RFC 6750, section 2.3), is replaced however its name is escaped.
-func RedactURL(u *url.URL) string {
-	path := u.EscapedPath()
-	if u.RawQuery == "" {
-		return path
-	}
-	var b strings.Builder
-	b.WriteString(path)
-	sep := "?"
-	for query := u.RawQuery; query != ""; {
-		pair, rest := query, ""
-		// Go does not read ";" as a separator, but a client that does sends tokens behind one.
-		i := strings.IndexAny(query, "&;")
-		if i >= 0 {
-			pair, rest = query[:i], query[i+1:]
-		}
-		b.WriteString(sep)
-		name, _, _ := strings.Cut(pair, "=")
-		if plain, err := url.QueryUnescape(name); err == nil && strings.EqualFold(plain, "access_token") {
-			pair = name + "=REDACTED"
-		}
-		b.WriteString(pair)
-		if i >= 0 {
-			sep = query[i : i+1]
-		}
-		query = rest
-	}
-	return b.String()
 }
 
 // recorder counts what a handler writes. Deadlines and the rest of http.ResponseController reach the

@@ -120,48 +120,6 @@ func TestRequestID(t *testing.T) {
 	}
 }
 
-func TestRedactURL(t *testing.T) {
-	for in, want := range map[string]string{
-		"/events":                               "/events",
-		"/events?after=1&types=a,b":             "/events?after=1&types=a,b",
-		"/events?access_token=s":                "/events?access_token=REDACTED",
-		"/events?a=1&access_token=s&b=2":        "/events?a=1&access_token=REDACTED&b=2",
-		"/events?access_token=s&access_token=t": "/events?access_token=REDACTED&access_token=REDACTED",
-		"/events?Access_Token=s":                "/events?Access_Token=REDACTED",
-		"/events?access%5Ftoken=s":              "/events?access%5Ftoken=REDACTED",
-		"/events?a=1;access_token=s":            "/events?a=1;access_token=REDACTED",
-		"/events?access_token=s;t":              "/events?access_token=REDACTED;t",
-		"/events?access_token":                  "/events?access_token=REDACTED",
-		"/a%0Ab?x=%0A":                          "/a%0Ab?x=%0A",
-		"http://user:password@host/events?a=1":  "/events?a=1",
-	} {
-		u, err := url.Parse(in)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := RedactURL(u); got != want {
-			t.Errorf("%s: want %s, got %s", in, want, got)
-		}
-	}
-}
-
-func FuzzRedactURLHidesWhatIsReadAsAToken(f *testing.F) {
-	f.Add("access_token=s3cr3t&a=1")
-	f.Add("a;access%5ftoken=s3cr3t")
-	f.Fuzz(func(t *testing.T, query string) {
-		u := &url.URL{Path: "/", RawQuery: query}
-		redacted, err := url.Parse(RedactURL(u))
-		if err != nil {
-			return // what cannot be parsed was not read as a token either
-		}
-		for _, token := range redacted.Query()["access_token"] {
-			if token != "REDACTED" {
-				t.Errorf("%q is logged as %q", query, redacted)
-			}
-		}
-	})
-}
-
 func TestAHijackedConnectionIsLoggedWhenItEnds(t *testing.T) {
 	detached := make(chan *Access, 1)
 	srv := run(t, Config{}, routes(map[string]http.HandlerFunc{
