@@ -42,7 +42,7 @@ func installed() []binaries {
 			}
 		}
 	}
-	slices.SortStableFunc(found, func(a, b binaries) int { return cmp.Compare(number(b.version), number(a.version)) })
+	slices.SortStableFunc(found, newerFirst)
 	if path, err := exec.LookPath("postgres"); err == nil {
 		if path, err = filepath.EvalSymlinks(path); err == nil {
 			if b, ok := inspect(filepath.Dir(filepath.Dir(path))); ok {
@@ -107,10 +107,8 @@ func (b binaries) major() string {
 	return major
 }
 
-func number(version string) float64 {
-	major, rest, _ := strings.Cut(version, ".")
-	minor, _, _ := strings.Cut(rest, ".")
-	a, _ := strconv.Atoi(major)
-	b, _ := strconv.Atoi(minor)
-	return float64(a) + float64(b)/1000
+func newerFirst(a, b binaries) int {
+	x, _ := strconv.Atoi(a.major())
+	y, _ := strconv.Atoi(b.major())
+	return cmp.Compare(y, x)
 }

@@ -28,9 +28,9 @@ const name = "event_piper"
 
 // Options says what server to run. The zero value is a temporary one on any free port.
 type Options struct {
-	// DataDir keeps the data. It must be new, empty, or one that an earlier server has filled. The data
-	// of a server without it is temporary: kept for speed rather than against a crash of the machine,
-	// and removed at stop.
+	// DataDir keeps the data, in a subdirectory. It must be new, empty, or one that an earlier server has
+	// filled; anything else in it is left alone and is an error. Without it the data is temporary:
+	// removed at stop, and not safe against a crash of the machine.
 	DataDir string
 	// Port is the wanted TCP port. When it is 0 or taken, the server listens on a free one.
 	Port int
