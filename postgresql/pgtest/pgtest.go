@@ -17,8 +17,12 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/devdb"
 )
+
+// template is the database that those with the schema are copies of: copying is faster than migrating.
+const template = "event_piper_template"
 
 var (
 	// started is set once the server has been asked for, so that Main does not start it to stop it.
@@ -26,6 +30,17 @@ var (
 	server  = sync.OnceValues(func() (*devdb.Server, error) {
 		started.Store(true)
 		return devdb.Start(context.Background(), devdb.Options{})
+	})
+	migrated = sync.OnceValue(func() error {
+		s, err := server()
+		if err != nil {
+			return err
+		}
+		if err := exec(s, "create database "+template+" template template0"); err != nil {
+			return err
+		}
+		_, _, err = postgresql.Migrate(context.Background(), dsn(s, template))
+		return err
 	})
 	databases atomic.Int64
 )
@@ -45,8 +60,17 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// Empty returns the DSN of a new database without the schema. It is dropped when the test ends,
-// connections or not.
+// New returns the DSN of a new database with the schema in it. The database is dropped when the test
+// ends, connections or not. It is safe in parallel tests.
+func New(t testing.TB) string {
+	t.Helper()
+	if err := migrated(); err != nil {
+		t.Fatal(err)
+	}
+	return create(t, template)
+}
+
+// Empty is New without the schema.
 func Empty(t testing.TB) string {
 	t.Helper()
 	return create(t, "template0")

@@ -69,3 +69,16 @@ func TestServerIsConfiguredAndCanBeTakenAway(t *testing.T) {
 	}
 	connect(t, server.DSN())
 }
+
+func TestANewDatabaseHasTheSchemaAndNoEvents(t *testing.T) {
+	for range 3 {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			var n int
+			err := connect(t, pgtest.New(t)).QueryRow(t.Context(), "select count(*) from events").Scan(&n)
+			if err != nil || n != 0 {
+				t.Errorf("counted %d events (%v), want none", n, err)
+			}
+		})
+	}
+}
