@@ -8,10 +8,10 @@ import (
 var (
 	// ErrUnavailable reports that the store cannot be read right now; trying again later may work.
 	ErrUnavailable = errors.New("events cannot be read right now")
-	// ErrTooManySessions reports that a limit on sessions is reached.
+	// ErrTooManySessions reports that this instance holds as many sessions as it may.
 	ErrTooManySessions = errors.New("too many sessions")
-	// ErrClosed reports that the service is shutting down.
-	ErrClosed = errors.New("shutting down")
+	// ErrTooManySessionsOfConsumer reports that the consumer holds as many sessions as it may.
+	ErrTooManySessionsOfConsumer = errors.New("too many sessions of this consumer")
 )
 
 // Reason says why a cursor cannot be continued.

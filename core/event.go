@@ -25,6 +25,8 @@ type Event struct {
 	Consumer  string
 	// Payload is compact JSON: no white space between tokens, everything else as it was stored.
 	Payload []byte
+	// Live reports that the event was read at the live end, not from history.
+	Live bool
 
 	encodeOnce sync.Once
 	encoded    []byte

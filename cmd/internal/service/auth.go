@@ -1,0 +1,37 @@
+package service
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/event-piper/event-piper/core/auth"
+	"github.com/event-piper/event-piper/core/settings"
+)
+
+// AuthConfig is the settings that say who is asking.
+type AuthConfig struct {
+	Mode string
+	JWT  auth.JWTConfig
+}
+
+// Define defines the settings.
+func (c *AuthConfig) Define(s *settings.Set) {
+	s.Section("Authentication")
+	s.Choice(&c.Mode, "AUTH", "gateway", []string{"gateway", "jwt"}, "gateway: an API gateway in front authenticates and sets X-Consumer-Id; jwt: check a bearer token here.")
+	s.Secret(&c.JWT.HMACSecret, "JWT_SECRET", "Secret of HS256 tokens, at least 32 bytes.")
+	s.String(&c.JWT.JWKSURL, "JWT_JWKS_URL", "", "URL of the keys of RS256, ES256 or EdDSA tokens.")
+	s.String(&c.JWT.JWKSFile, "JWT_JWKS_FILE", "", "File with such keys, instead of a URL.")
+	s.String(&c.JWT.Issuer, "JWT_ISSUER", "", "Issuer that a token must name; any unless given.")
+	s.String(&c.JWT.Audience, "JWT_AUDIENCE", "", "Audience that a token must name; any unless given.")
+	s.String(&c.JWT.ConsumerClaim, "JWT_CONSUMER_CLAIM", "sub", "Claim that names the consumer.")
+	s.String(&c.JWT.Cookie, "JWT_COOKIE", "", "Cookie that may carry the token; none unless given.")
+	s.Duration(&c.JWT.Leeway, "JWT_LEEWAY", 30*time.Second, settings.Between(time.Duration(0), 10*time.Minute), "Clock difference to tolerate.")
+}
+
+func (c *AuthConfig) authenticator(ctx context.Context, log *slog.Logger) (auth.Authenticator, error) {
+	if c.Mode == "gateway" {
+		return auth.Gateway(), nil
+	}
+	return auth.JWT(ctx, c.JWT, log)
+}

@@ -1,0 +1,150 @@
+// Package service is what the stream and the poll container have in common: settings, the hub over
+// PostgreSQL, authentication, and the order in which they start and stop.
+package service
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/event-piper/event-piper/core"
+	"github.com/event-piper/event-piper/core/auth"
+	"github.com/event-piper/event-piper/core/health"
+	"github.com/event-piper/event-piper/core/settings"
+	"github.com/event-piper/event-piper/core/web"
+	"github.com/event-piper/event-piper/postgresql"
+)
+
+// Config is the settings of both containers.
+type Config struct {
+	// DatabaseURL is a libpq connection string; what it leaves out comes from libpq's PG* variables.
+	DatabaseURL string
+	Web         web.Config
+	Auth        AuthConfig
+	Limits      core.Limits
+}
+
+// Define defines the settings; port is the default one.
+func (c *Config) Define(s *settings.Set, port int) {
+	s.Section("Database")
+	s.Secret(&c.DatabaseURL, "DATABASE_URL", "PostgreSQL connection string; what it leaves out is taken from libpq's PG* variables.")
+	s.Int(&c.Limits.Pagers, "REPLAY_CONNECTIONS", 4, settings.Between(1, 1000), "Connections, besides the one that follows, that replays may borrow for a page at a time.")
+
+	s.Section("Sessions")
+	s.Int(&c.Limits.Sessions, "MAX_SESSIONS", 20_000, settings.Between(1, 10_000_000), "Streams and waiting polls that this instance holds at a time (503 above).")
+	s.Int(&c.Limits.SessionsPerConsumer, "MAX_SESSIONS_PER_CONSUMER", 2_000, settings.Between(1, 10_000_000), "Of these, for one consumer (429 above).")
+	s.Int(&c.Limits.TailBytes, "TAIL_BYTES", 32<<20, settings.Between(1<<10, 1<<40), "Memory for recent events, which are delivered without the database.")
+
+	c.Auth.Define(s)
+	c.Web.Define(s, port)
+}
+
+// Service is a container's parts, ready for its routes to be added.
+type Service struct {
+	Config *Config
+	Log    *slog.Logger
+	Hub    *core.Hub
+	Health *health.Health
+	Mux    *http.ServeMux
+	// Authenticate puts the consumer into a request's context or refuses the request.
+	Authenticate func(http.Handler) http.Handler
+	// Drain ends streams while the service stops, and Close what is left of them; both may be nil.
+	Drain func(ctx context.Context)
+	Close func()
+}
+
+// Exit reports an error in one line and returns the exit code that belongs to it.
+func Exit(program string, stderr io.Writer, err error) int {
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		_, _ = fmt.Fprintf(stderr, "%s: %v\n", program, err) // nowhere else to say it
+	}
+	return settings.ExitCode(err)
+}
+
+// Run serves until the process is told to stop. Name is what the database connections call themselves;
+// routes adds the program's own routes and must not block.
+func Run(name string, c *Config, routes func(ctx context.Context, s *Service) error) error {
+	log := web.Logger(c.Web.LogFormat, c.Web.LogLevel, os.Stderr)
+	stop, kill, release := web.Signals(context.Background())
+	defer release()
+	if err := checkOpenFiles(c.Limits, log); err != nil {
+		return err
+	}
+
+	server, err := web.Listen(stop, c.Web, log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = server.Close() }() // fails only if it is closed already
+
+	authenticator, err := c.Auth.authenticator(kill, log)
+	if err != nil {
+		return err
+	}
+	store, err := postgresql.Open(kill, c.DatabaseURL, name, c.Limits.Pagers)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+
+	hub := core.NewHub(store, c.Limits, log)
+	following, unfollow := context.WithCancel(kill)
+	hubEnded := make(chan error, 1)
+	go func() { hubEnded <- hub.Run(following) }()
+	defer func() { unfollow(); <-hubEnded }()
+	select {
+	case <-hub.Started():
+	case err := <-hubEnded:
+		hubEnded <- nil
+		return err
+	case <-stop.Done():
+		return nil
+	}
+
+	s := &Service{
+		Config: c, Log: log, Hub: hub, Mux: http.NewServeMux(),
+		Health:       &health.Health{Down: func(*http.Request) string { return hub.Healthy() }},
+		Authenticate: authenticate(c, authenticator),
+	}
+	s.Health.Register(s.Mux)
+	if err := routes(kill, s); err != nil {
+		return err
+	}
+
+	server.NotReady = s.Health.Stop
+	server.Drain = func(ctx context.Context) {
+		hub.Drain()
+		if s.Drain != nil {
+			s.Drain(ctx)
+		}
+	}
+	if s.Close != nil {
+		defer s.Close()
+	}
+	log.Info("serving", "address", server.Addr().String())
+	start := time.Now()
+	err = server.Serve(stop, kill, web.Handler(c.Web, s.Mux, log))
+	log.Info("stopped", "uptime", time.Since(start).Round(time.Millisecond))
+	return err
+}
+
+// authenticate identifies the consumer, notes it for the access log, and limits its requests.
+func authenticate(c *Config, a auth.Authenticator) func(http.Handler) http.Handler {
+	identify := auth.Middleware(a, nil)
+	limiter := web.NewLimiter(c.Web.RequestRate)
+	return func(next http.Handler) http.Handler {
+		limited := limiter.Handler(next)
+		return identify(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if id, ok := auth.FromContext(r.Context()); ok {
+				web.AccessFrom(r.Context()).Consumer = id.Consumer
+			}
+			limited.ServeHTTP(w, r)
+		}))
+	}
+}

@@ -1,0 +1,138 @@
+// Stream pushes events out of PostgreSQL: as Server-Sent Events on GET /events, and by long-polling on
+// GET /events/poll.
+//
+//	stream            serve; without DATABASE_URL, over a development PostgreSQL of its own
+//	stream migrate    bring the schema of DATABASE_URL up to date, and end
+//	stream --help     every setting with its default
+//
+// It needs a PostgreSQL primary and holds one connection to it, and a few more while somebody replays.
+//
+// SIGTERM or SIGINT stop it in order: not ready for LAME_DUCK, then no new connections and all streams
+// ended over DRAIN_TIME. A second signal stops it at once. The exit code is 0 after an orderly stop, 1 for
+// anything that keeps it from serving, 2 for a wrong command line.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/event-piper/event-piper/cmd/internal/service"
+	"github.com/event-piper/event-piper/core/settings"
+	"github.com/event-piper/event-piper/core/sse"
+	"github.com/event-piper/event-piper/core/web"
+	"github.com/event-piper/event-piper/postgresql"
+	"github.com/event-piper/event-piper/postgresql/devdb"
+)
+
+func main() {
+	devdb.Supervise()
+	os.Exit(service.Exit("stream", os.Stderr, run(os.Args[1:])))
+}
+
+type config struct {
+	service.Config
+	sse     sse.Config
+	dataDir string
+	dbPort  int
+}
+
+func (c *config) define(s *settings.Set) {
+	s.Section("Streams")
+	s.Duration(&c.sse.Heartbeat, "HEARTBEAT_INTERVAL", 10*time.Second, settings.Between(10*time.Millisecond, time.Hour), "Silence after which a stream gets a heartbeat.")
+	s.Duration(&c.sse.WriteTimeout, "WRITE_TIMEOUT", 30*time.Second, settings.Between(10*time.Millisecond, time.Hour), "Time after which a stream ends whose client takes nothing.")
+	s.Duration(&c.sse.Retry, "RETRY", 2*time.Second, settings.Between(time.Millisecond, time.Hour), "About how long clients are told to wait before they reconnect.")
+	c.Define(s, 4000)
+	s.Section("Development database")
+	s.String(&c.dataDir, "DEV_DATA_DIR", "", "Directory for the data of the development PostgreSQL; temporary unless given.")
+	s.Int(&c.dbPort, "DEV_DATABASE_PORT", 15432, settings.Between(0, 65535), "Its port; a free one if it is taken.")
+}
+
+func run(args []string) error {
+	migrate := len(args) > 0 && args[0] == "migrate"
+	if migrate {
+		args = args[1:]
+	}
+	var c config
+	s := settings.New("stream", "pushes events out of PostgreSQL: Server-Sent Events and long-polling\n\nstream [migrate] [settings]")
+	c.define(s)
+	if err := s.Parse(args, os.Getenv); err != nil {
+		return err
+	}
+	development := c.DatabaseURL == "" && os.Getenv("PGHOST") == "" && os.Getenv("PGSERVICE") == ""
+	switch {
+	case migrate && development:
+		return fmt.Errorf("migrate: DATABASE_URL is not set")
+	case migrate:
+		return migrateSchema(c.DatabaseURL)
+	case development:
+		stop, err := startDevelopment(&c)
+		if err != nil {
+			return fmt.Errorf("no DATABASE_URL, and no development PostgreSQL either: %w", err)
+		}
+		defer stop()
+	}
+	return service.Run("event-piper stream", &c.Config, func(_ context.Context, s *service.Service) error {
+		streams, err := sse.NewServer(c.sse, s.Hub, s.Log, nil)
+		if err != nil {
+			return err
+		}
+		s.Mux.Handle("GET /events", s.Authenticate(streams))
+		s.Drain = streams.Drain
+		s.Close = streams.Close
+		return nil
+	})
+}
+
+func migrateSchema(dsn string) error {
+	from, to, err := postgresql.Migrate(context.Background(), dsn)
+	if err != nil {
+		return err
+	}
+	if from == to {
+		fmt.Printf("the schema is up to date at version %d\n", to)
+		return nil
+	}
+	fmt.Printf("the schema is at version %d now, it was at %d\n", to, from)
+	return nil
+}
+
+// startDevelopment starts a PostgreSQL for trying things out, and says what to paste.
+func startDevelopment(c *config) (stop func(), err error) {
+	log := web.Logger(c.Web.LogFormat, c.Web.LogLevel, os.Stderr)
+	db, err := devdb.Start(context.Background(), devdb.Options{DataDir: c.dataDir, Port: c.dbPort, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	stop = func() {
+		if err := db.Stop(); err != nil {
+			log.Error("cannot stop the development PostgreSQL", "error", err)
+		}
+	}
+	if _, _, err := postgresql.Migrate(context.Background(), db.DSN()); err != nil {
+		stop()
+		return nil, err
+	}
+	c.DatabaseURL = db.DSN()
+	kept := "its data is gone when it stops; DEV_DATA_DIR keeps it"
+	if c.dataDir != "" {
+		kept = "its data is kept in " + c.dataDir
+	}
+	fmt.Printf(`
+DATABASE_URL is not set: this is a development PostgreSQL, not for production.
+Its only user is a superuser, and %s.
+
+    %s
+
+Receive events in one terminal:
+
+    curl -v localhost:%d/events -H "X-Consumer-Id: toto"
+
+Insert one in another:
+
+    psql %s -c "insert into events (type, timestamp, subscriber, payload) values ('insert', now(), 'toto', '{\"foo\": \"bar\"}')"
+
+`, kept, db.DSN(), c.Web.Port, db.DSN())
+	return stop, nil
+}

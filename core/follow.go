@@ -1,0 +1,287 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	// readTimeout bounds one read of the live end; a connection that takes longer is given up.
+	readTimeout = 15 * time.Second
+	// maxBackoff bounds the pause before the store is tried again.
+	maxBackoff = 5 * time.Second
+	// warnAfter is how long one transaction may hold events back before the log names it.
+	warnAfter = 3 * time.Second
+	// maxInterest bounds the consumers whose payloads a read asks for by name. Beyond it the payloads are
+	// fetched in a second step, which costs a round trip for each read instead of a list of names.
+	maxInterest = 256
+)
+
+// Run follows the store until ctx ends. It returns an error only if the store cannot be followed at the
+// start; a connection lost later is replaced, and the sessions stay open meanwhile.
+func (h *Hub) Run(ctx context.Context) error {
+	defer h.pager.running.Wait()
+	defer h.stop()
+	for failures := 0; ; {
+		err := h.follow(ctx, func() { failures = 0 })
+		if ctx.Err() != nil {
+			return nil
+		}
+		select {
+		case <-h.started:
+		default:
+			return err
+		}
+		pause := backoff(failures)
+		failures++
+		h.log.Warn("not following the database", "error", err, "retry_in", pause)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+	}
+}
+
+// backoff is the pause after a number of failures in a row, jittered so that the instances of a service do
+// not return in one instant.
+func backoff(failures int) time.Duration {
+	d := min(50*time.Millisecond<<min(failures, 10), maxBackoff)
+	return d/2 + rand.N(d/2) //nolint:gosec // jitter, not a secret
+}
+
+// follow is one connection's life: the position first, then read, publish, wait, and again.
+func (h *Hub) follow(ctx context.Context, connected func()) error {
+	defer h.setFollowing(false)
+	timeout, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	f, err := h.store.Follow(timeout)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	newest, err := f.Newest(timeout)
+	if err != nil {
+		return fmt.Errorf("read the newest position: %w", err)
+	}
+	h.begin(newest)
+	connected()
+	var held heldBack
+	var swept time.Time
+	for {
+		more, err := h.readOnce(ctx, f, &held)
+		if err != nil {
+			return err
+		}
+		if now := time.Now(); now.Sub(swept) > time.Second {
+			h.sweep(now)
+			swept = now
+		}
+		if more {
+			continue
+		}
+		if err := f.Wait(ctx); err != nil {
+			return fmt.Errorf("wait for events: %w", err)
+		}
+	}
+}
+
+// begin takes up the position of a new connection: the newest one at the first start, the one read last
+// afterwards.
+func (h *Hub) begin(newest int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	select {
+	case <-h.started:
+	default:
+		h.position = newest
+		close(h.started)
+	}
+	h.status.Following = true
+	h.status.LastRead = time.Now()
+}
+
+func (h *Hub) setFollowing(following bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.status.Following = following
+}
+
+// readOnce reads the events after the position and publishes them.
+func (h *Hub) readOnce(ctx context.Context, f Follower, held *heldBack) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	after, consumers := h.interest()
+	r, err := f.Read(ctx, after, consumers)
+	if err != nil {
+		return false, fmt.Errorf("read events: %w", err)
+	}
+	if r.Sequence < after {
+		newest, err := f.Newest(ctx)
+		if err != nil {
+			return false, fmt.Errorf("read the newest position: %w", err)
+		}
+		h.log.Error("the database went back: it was replaced by an older one", "position", after, "newest", newest)
+		h.rewind(newest)
+		return true, nil
+	}
+	position := after
+	if n := len(r.Events); n > 0 {
+		position = r.Events[n-1].ID
+	}
+	wanted := h.wanted(r.Events)
+	filled, err := fillPayloads(ctx, f, wanted)
+	if err != nil {
+		return false, fmt.Errorf("read payloads: %w", err)
+	}
+	if filled < len(wanted) {
+		wanted = wanted[:filled]
+		position = wanted[filled-1].ID
+		r.More = true
+	}
+	h.publish(wanted, position)
+	h.observe(r, held)
+	return r.More, nil
+}
+
+func fillPayloads(ctx context.Context, f Follower, events []*Event) (int, error) {
+	for _, e := range events {
+		if e.Payload == nil {
+			return f.FillPayloads(ctx, events)
+		}
+	}
+	return len(events), nil
+}
+
+// interest returns what the next read is about: the position to read after, and the consumers whose
+// payloads it should bring along.
+func (h *Hub) interest() (after int64, consumers []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.consumers == nil && len(h.tails) <= maxInterest {
+		h.consumers = make([]string, 0, len(h.tails))
+		for consumer := range h.tails {
+			h.consumers = append(h.consumers, consumer)
+		}
+	}
+	return h.position, h.consumers
+}
+
+// wanted returns the events that some session may ask for, and settles the choice: a tail made from now on
+// is complete only from the position that this read leads to.
+func (h *Hub) wanted(events []*Event) []*Event {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fresh = h.fresh[:0]
+	wanted := events[:0]
+	for _, e := range events {
+		if h.tails[e.Consumer] != nil {
+			wanted = append(wanted, e)
+		}
+	}
+	return wanted
+}
+
+// publish appends events to their consumers' tails and wakes the sessions of those consumers. Position is
+// where the read of these events ended.
+func (h *Hub) publish(events []*Event, position int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.position = position
+	for _, t := range h.fresh {
+		t.floor = position
+	}
+	h.fresh = h.fresh[:0]
+
+	var woken []*tail
+	for _, e := range events {
+		t := h.tails[e.Consumer]
+		if t == nil || e.ID <= t.floor || e.Payload == nil {
+			continue
+		}
+		t.events = append(t.events, e)
+		h.recent = append(h.recent, e)
+		h.bytes += weight(e)
+		if !t.woken {
+			t.woken = true
+			woken = append(woken, t)
+		}
+	}
+	h.evict()
+	for _, t := range woken {
+		t.woken = false
+		for _, s := range t.sessions {
+			s.wake()
+		}
+	}
+}
+
+// weight estimates the memory that an event takes with its encoding.
+func weight(e *Event) int { return 256 + 2*len(e.Payload) }
+
+// evict drops the oldest events of all tails until the rest fits the bound.
+func (h *Hub) evict() {
+	for h.bytes > h.limits.TailBytes && len(h.recent) > 1 {
+		e := h.recent[0]
+		h.recent[0] = nil
+		h.recent = h.recent[1:]
+		h.bytes -= weight(e)
+		if t := h.tails[e.Consumer]; t != nil && e.ID > t.floor {
+			t.forget(e.ID)
+		}
+	}
+}
+
+// rewind starts over at the newest position of a database that has gone back. Every session looks its
+// cursor up again.
+func (h *Hub) rewind(newest int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.position = newest
+	clear(h.recent)
+	h.recent, h.bytes = nil, 0
+	for _, t := range h.tails {
+		clear(t.events)
+		t.events, t.floor = nil, newest
+		for _, s := range t.sessions {
+			s.found = false
+			s.wake()
+		}
+	}
+}
+
+// heldBack remembers since when one transaction has been holding the watermark back.
+type heldBack struct {
+	pid       int
+	watermark int64
+	since     time.Time
+	warnAfter time.Duration
+}
+
+// observe notes what a read said about the writers, and warns of one that keeps others' events waiting.
+func (h *Hub) observe(r Read, held *heldBack) {
+	now := time.Now()
+	switch {
+	case r.Watermark >= r.Sequence:
+		*held = heldBack{}
+	case held.since.IsZero() || held.pid != r.OldestWriter || held.watermark != r.Watermark:
+		*held = heldBack{pid: r.OldestWriter, watermark: r.Watermark, since: now, warnAfter: warnAfter}
+	case now.Sub(held.since) >= held.warnAfter:
+		h.log.Warn("an open transaction that inserted events holds back all later events",
+			"pid", held.pid, "age", now.Sub(held.since).Round(time.Millisecond), "watermark", r.Watermark,
+			"held_back", r.Sequence-r.Watermark)
+		held.warnAfter *= 2
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.status.LastRead = now
+	h.status.Watermark = r.Watermark
+	h.status.Writers = r.Writers
+	h.status.HeldBack = held.since
+}
+
+// unavailable hides the cause of a failed read from whoever only needs to know that it may work later.
+func unavailable(err error) error { return errors.Join(ErrUnavailable, err) }

@@ -1,0 +1,175 @@
+package core
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Limits bound what a hub holds.
+type Limits struct {
+	// Sessions bounds the open sessions in all, SessionsPerConsumer those of one consumer.
+	Sessions, SessionsPerConsumer int
+	// Pagers is how many pages are read at the same time, each over a connection of its own.
+	Pagers int
+	// TailBytes bounds the recent events kept in memory for all consumers together. The newest event is
+	// kept whatever its size.
+	TailBytes int
+}
+
+const (
+	// linger is how long a tail outlives its last session.
+	linger = time.Minute
+	// stalledAfter is how long the follower may go without a successful read before it counts as stalled.
+	stalledAfter = 5 * time.Second
+)
+
+// Hub follows a store for all sessions of an instance: it reads every event once, keeps each consumer's
+// recent ones, and wakes the sessions of that consumer alone.
+type Hub struct {
+	// Set at construction.
+	store  Store
+	log    *slog.Logger
+	limits Limits
+	pager  *pager
+	ctx    context.Context // ends with the hub
+	stop   context.CancelFunc
+	mu     sync.Mutex
+	// All below is guarded by mu.
+	position  int64 // the newest position read; every tail is complete up to it
+	tails     map[string]*tail
+	consumers []string // the keys of tails while they are few, nil after a change
+	fresh     []*tail  // the tails made since the running read chose its payloads
+	recent    []*Event // the events of all tails in the order of their ids, oldest first
+	bytes     int      // what recent holds, see weight
+	sessions  int
+	status    Status
+	started   chan struct{} // closed once the first position is known
+	draining  chan struct{} // closed by Drain
+}
+
+// Status tells whether an event committed now would be delivered.
+type Status struct {
+	// Following reports that the follower is connected.
+	Following bool
+	// LastRead is when it last read successfully.
+	LastRead time.Time
+	// Position is the newest position read, Watermark and Writers are those of the last read.
+	Position, Watermark int64
+	Writers             int
+	// HeldBack is since when the same transaction has been holding committed events back; zero if none does.
+	HeldBack time.Time
+}
+
+// NewHub returns a hub that serves sessions while Run runs.
+func NewHub(store Store, limits Limits, log *slog.Logger) *Hub {
+	h := &Hub{
+		store: store, log: log, limits: limits,
+		tails: map[string]*tail{}, started: make(chan struct{}), draining: make(chan struct{}),
+	}
+	h.ctx, h.stop = context.WithCancel(context.Background())
+	h.pager = &pager{hub: h}
+	return h
+}
+
+// Started is closed once the hub follows its store for the first time.
+func (h *Hub) Started() <-chan struct{} { return h.started }
+
+// Status returns the current status.
+func (h *Hub) Status() Status {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.status
+	s.Position = h.position
+	return s
+}
+
+// Healthy reports why an event committed now would not be delivered, or "" if it would be.
+func (h *Hub) Healthy() string {
+	s := h.Status()
+	switch {
+	case !s.Following:
+		return "not connected to the database"
+	case time.Since(s.LastRead) > stalledAfter:
+		return "the database does not answer"
+	}
+	return ""
+}
+
+// Sessions counts the open sessions.
+func (h *Hub) Sessions() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sessions
+}
+
+// Drain makes waiting polls answer now, because the service is shutting down.
+func (h *Hub) Drain() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	select {
+	case <-h.draining:
+	default:
+		close(h.draining)
+	}
+}
+
+// Draining is closed once the service is shutting down.
+func (h *Hub) Draining() <-chan struct{} { return h.draining }
+
+// Open starts a session of a consumer after a cursor; FromNow means after the newest position. The session
+// calls wake, from any goroutine and with no regard to what went before, whenever Take may have something
+// new; wake must not block and must not call back into the hub. The caller must close the session.
+func (h *Hub) Open(consumer string, cursor int64, types Types, wake func()) (*Session, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.sessions >= h.limits.Sessions {
+		return nil, ErrTooManySessions
+	}
+	t := h.tails[consumer]
+	if t == nil {
+		t = &tail{consumer: consumer, floor: h.position}
+		h.tails[consumer] = t
+		h.fresh = append(h.fresh, t)
+		h.consumers = nil
+	}
+	if len(t.sessions) >= h.limits.SessionsPerConsumer {
+		return nil, ErrTooManySessionsOfConsumer
+	}
+	if cursor == FromNow {
+		cursor = h.position
+	}
+	s := &Session{hub: h, tail: t, types: types, wake: wake, cursor: cursor}
+	t.add(s)
+	h.sessions++
+	return s, nil
+}
+
+// close ends a session.
+func (h *Hub) close(s *Session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	s.page = nil
+	s.tail.remove(s)
+	h.sessions--
+	if len(s.tail.sessions) == 0 {
+		s.tail.left = time.Now()
+	}
+}
+
+// sweep forgets the tails that nobody came back to.
+func (h *Hub) sweep(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for consumer, t := range h.tails {
+		if len(t.sessions) == 0 && now.Sub(t.left) > linger {
+			delete(h.tails, consumer)
+			h.consumers = nil
+		}
+	}
+}

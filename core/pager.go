@@ -1,0 +1,121 @@
+package core
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// maxQueries bounds the sessions that one read of history answers.
+	maxQueries = 256
+	// maxPageEvents bounds a page, minPageEvents is what a session gets when many share a read.
+	maxPageEvents, minPageEvents = 1000, 16
+	// readEvents is about how many events one read of history returns in all.
+	readEvents = 2000
+	// pageTimeout bounds one read of history.
+	pageTimeout = 30 * time.Second
+)
+
+// pager reads history for the sessions that have fallen behind. While all of its readers are busy the
+// requests gather, and the next free reader answers many of them at once: a herd of sessions that come back
+// in one moment costs a few queries, and each gets a page before any gets its second.
+type pager struct {
+	hub *Hub
+
+	// Guarded by hub.mu.
+	queue   []*Session
+	readers int
+
+	running sync.WaitGroup
+}
+
+// ask queues a session for a page. It runs under the hub's mutex.
+func (p *pager) ask(s *Session) {
+	p.queue = append(p.queue, s)
+	if p.readers < p.hub.limits.Pagers {
+		p.readers++
+		p.running.Go(p.read)
+	}
+}
+
+// read answers queued sessions until there are none.
+func (p *pager) read() {
+	for failures := 0; ; {
+		sessions, queries := p.next()
+		if len(sessions) == 0 {
+			return
+		}
+		ctx, cancel := context.WithTimeout(p.hub.ctx, pageTimeout)
+		pages, err := p.hub.store.Pages(ctx, queries)
+		cancel()
+		if err == nil {
+			p.deliver(sessions, queries, pages)
+			failures = 0
+			continue
+		}
+		p.failed(sessions, err)
+		select {
+		case <-p.hub.ctx.Done():
+		case <-time.After(backoff(failures)):
+			failures++
+		}
+	}
+}
+
+// next takes sessions off the queue. With none left, or when the hub has stopped, the reader is gone.
+func (p *pager) next() ([]*Session, []PageQuery) {
+	h := p.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p.queue = slices.DeleteFunc(p.queue, func(s *Session) bool { return s.closed })
+	if len(p.queue) == 0 || h.ctx.Err() != nil {
+		p.readers--
+		return nil, nil
+	}
+	n := min(len(p.queue), maxQueries)
+	sessions := slices.Clone(p.queue[:n])
+	p.queue = slices.Delete(p.queue, 0, n)
+	queries := make([]PageQuery, n)
+	for i, s := range sessions {
+		queries[i] = PageQuery{Consumer: s.tail.consumer, After: s.cursor, Limit: min(max(readEvents/n, minPageEvents), maxPageEvents)}
+	}
+	return sessions, queries
+}
+
+// deliver hands the pages out and puts back the sessions that got none.
+func (p *pager) deliver(sessions []*Session, queries []PageQuery, pages []Page) {
+	h := p.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range pages {
+		s, page := sessions[i], &pages[i]
+		s.paging = false
+		if s.closed {
+			continue
+		}
+		if reset := page.Reset(queries[i]); reset != nil {
+			s.cursor = reset.Resume()
+			s.err = reset
+		} else {
+			s.page, s.taken = page, 0
+			s.found = true
+		}
+		s.wake()
+	}
+	p.queue = slices.Insert(p.queue, 0, sessions[len(pages):]...)
+}
+
+// failed tells the sessions that their history cannot be read now and puts them back.
+func (p *pager) failed(sessions []*Session, err error) {
+	h := p.hub
+	h.log.Warn("cannot read history", "sessions", len(sessions), "error", err)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range sessions {
+		s.err = unavailable(err)
+		s.wake()
+	}
+	p.queue = slices.Insert(p.queue, 0, sessions...)
+}

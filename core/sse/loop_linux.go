@@ -1,0 +1,354 @@
+package sse
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// loop writes streams without a goroutine and without net/http's buffers for each: once the headers are
+// out, a stream is a file descriptor, a session and a few words. A few workers give a turn to the streams
+// that were signalled, and epoll(7) tells when a client has left or can take more.
+//
+// It serves plain-text HTTP/1.1. The response has no length and ends with its connection, so that the
+// frames of an event are the same bytes for every stream.
+type loop struct {
+	server *Server
+	poll   *os.File // the epoll instance, itself watched by the runtime's poller
+	epoll  int
+	done   sync.WaitGroup
+
+	mu    sync.Mutex
+	ready *sync.Cond // on mu: queue has something or closed is set
+	// Guarded by mu.
+	queue   []*fdStream
+	closed  bool
+	byFD    map[int32]*fdStream
+	streams uint32 // how many there have been, to tell the users of one descriptor apart
+}
+
+// fdStream is a stream on a file descriptor.
+type fdStream struct {
+	stream
+	fd, generation int32
+	state          atomic.Int32
+	// pending is what a write has left over. It is owned by the worker whose turn it is.
+	pending []byte
+}
+
+// A stream is in the queue at most once and has at most one worker at a time. A signal during its turn
+// gives it another.
+const (
+	idle int32 = iota
+	queued
+	running
+	signalled // while running
+)
+
+// sendBuffer bounds what the kernel takes for a client that does not read.
+const sendBuffer = 256 << 10
+
+// turnChunks is how many chunks a stream may write before others get their turn.
+const turnChunks = 16
+
+func newLoop(s *Server) (*loop, error) {
+	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	if err := syscall.SetNonblock(epoll, true); err != nil {
+		return nil, fmt.Errorf("set the epoll descriptor non-blocking: %w", err)
+	}
+	l := &loop{
+		server: s, poll: os.NewFile(uintptr(epoll), "epoll"), epoll: epoll, byFD: map[int32]*fdStream{},
+	}
+	l.ready = sync.NewCond(&l.mu)
+	for range runtime.GOMAXPROCS(0) {
+		l.done.Go(l.work)
+	}
+	l.done.Go(l.watch)
+	return l, nil
+}
+
+// close waits for the streams that were told to end, and stops.
+func (l *loop) close() {
+	l.mu.Lock()
+	l.closed = true
+	l.ready.Broadcast()
+	l.mu.Unlock()
+	_ = l.poll.Close()
+	l.done.Wait()
+}
+
+// accepts reports whether the loop can serve a request.
+func (l *loop) accepts(r *http.Request) bool { return r.TLS == nil && r.ProtoMajor == 1 }
+
+// serve takes the connection over from net/http, writes the headers, and leaves the rest to the workers.
+func (l *loop) serve(w http.ResponseWriter, _ *http.Request, a ask) error {
+	fs := new(fdStream)
+	fs.signal = func() { l.signal(fs) }
+	fs.state.Store(running) // its first turn is this one
+	if err := l.server.start(&fs.stream, a); err != nil {
+		return err
+	}
+	fs.access.Detach()
+	fd, err := hijack(w)
+	if err != nil {
+		l.server.log.Warn("cannot take over a connection", "error", err)
+		l.server.end(&fs.stream)
+		fs.access.Done(l.server.log)
+		return nil
+	}
+	fs.fd = int32(fd) //nolint:gosec // descriptors are small
+	var head bytes.Buffer
+	_, _ = fmt.Fprintf(&head, "HTTP/1.1 200 OK\r\nDate: %s\r\nConnection: close\r\n", time.Now().UTC().Format(http.TimeFormat))
+	_ = w.Header().Write(&head) // a bytes.Buffer takes everything
+	head.WriteString("\r\n")
+	fs.pending = l.server.appendRetry(head.Bytes())
+	if err := l.add(fs); err != nil {
+		l.server.log.Warn("cannot watch a connection", "error", err)
+		l.end(fs)
+		return nil
+	}
+	fs.state.Store(idle)
+	l.signal(fs)
+	return nil
+}
+
+// hijack returns the connection as a non-blocking file descriptor of its own, apart from net/http and from
+// the runtime's poller.
+func hijack(w http.ResponseWriter) (int, error) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return 0, fmt.Errorf("hijack: %w", err)
+	}
+	defer func() { _ = conn.Close() }() // the duplicate keeps the connection open
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return 0, fmt.Errorf("hijack: a %T is no TCP connection", conn)
+	}
+	if err := tcp.SetWriteBuffer(sendBuffer); err != nil {
+		return 0, fmt.Errorf("set the send buffer: %w", err)
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var fd int
+	var dupErr error
+	err = raw.Control(func(original uintptr) {
+		syscall.ForkLock.RLock()
+		defer syscall.ForkLock.RUnlock()
+		if fd, dupErr = syscall.Dup(int(original)); dupErr == nil {
+			syscall.CloseOnExec(fd)
+		}
+	})
+	return fd, errors.Join(err, dupErr)
+}
+
+// add has epoll watch a stream. Edge-triggered: a client that leaves, and a full socket that has room
+// again, is told once.
+func (l *loop) add(fs *fdStream) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.streams++
+	fs.generation = int32(l.streams & 0x7fffffff) //nolint:gosec // only told apart
+	l.byFD[fs.fd] = fs
+	const edge = 1 << 31 // syscall.EPOLLET, which is negative there
+	err := syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_ADD, int(fs.fd), &syscall.EpollEvent{
+		Events: syscall.EPOLLRDHUP | syscall.EPOLLOUT | edge, Fd: fs.fd, Pad: fs.generation,
+	})
+	if err != nil {
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return nil
+}
+
+// watch signals the streams that epoll has news of, until the loop is closed.
+func (l *loop) watch() {
+	raw, err := l.poll.SyscallConn()
+	if err != nil {
+		l.server.log.Error("cannot watch connections", "error", err)
+		return
+	}
+	events := make([]syscall.EpollEvent, 256)
+	for {
+		var n int
+		err := raw.Read(func(fd uintptr) bool {
+			n, _ = syscall.EpollWait(int(fd), events, 0)
+			return n > 0
+		})
+		if err != nil {
+			return // closed
+		}
+		for _, e := range events[:n] {
+			l.mu.Lock()
+			fs := l.byFD[e.Fd]
+			l.mu.Unlock()
+			if fs == nil || fs.generation != e.Pad {
+				continue
+			}
+			if e.Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
+				fs.gone.Store(true)
+			}
+			l.signal(fs)
+		}
+	}
+}
+
+// signal makes sure that a stream has a turn that begins after now.
+func (l *loop) signal(fs *fdStream) {
+	for {
+		switch state := fs.state.Load(); state {
+		case queued, signalled:
+			return
+		case running:
+			if fs.state.CompareAndSwap(running, signalled) {
+				return
+			}
+		case idle:
+			if fs.state.CompareAndSwap(idle, queued) {
+				l.enqueue(fs)
+				return
+			}
+		}
+	}
+}
+
+func (l *loop) enqueue(fs *fdStream) {
+	l.mu.Lock()
+	l.queue = append(l.queue, fs)
+	l.mu.Unlock()
+	l.ready.Signal()
+}
+
+// work gives turns until the loop is closed and nothing is left to do.
+func (l *loop) work() {
+	var scratch scratch
+	for {
+		l.mu.Lock()
+		for len(l.queue) == 0 && !l.closed {
+			l.ready.Wait()
+		}
+		if len(l.queue) == 0 {
+			l.mu.Unlock()
+			return
+		}
+		fs := l.queue[0]
+		l.queue[0] = nil
+		l.queue = l.queue[1:]
+		l.mu.Unlock()
+
+		fs.state.Store(running)
+		more, done := l.turn(fs, &scratch)
+		switch {
+		case done:
+			l.end(fs) // in state running for ever: nobody gives it a turn again
+		case more || !fs.state.CompareAndSwap(running, idle):
+			fs.state.Store(queued)
+			l.enqueue(fs)
+		}
+	}
+}
+
+// turn writes what there is to write for a stream, as far as the client takes it; more reports that there
+// may be more at once, done that the stream is over.
+func (l *loop) turn(fs *fdStream, scratch *scratch) (more, done bool) {
+	for range turnChunks {
+		if fs.pending != nil {
+			if fs.gone.Load() || !fs.flush() {
+				return false, true
+			}
+			if fs.pending != nil {
+				return false, fs.late()
+			}
+		}
+		chunk, over := fs.next(scratch)
+		if len(chunk) == 0 {
+			return false, over
+		}
+		n, err := write(fs.fd, chunk)
+		fs.wrote(n)
+		if err != nil || over {
+			return false, true
+		}
+		if n < len(chunk) {
+			fs.keep(chunk[n:], scratch)
+			return false, false
+		}
+	}
+	return true, false
+}
+
+// flush writes what is pending; it reports whether the connection still works.
+func (fs *fdStream) flush() bool {
+	n, err := write(fs.fd, fs.pending)
+	if n > 0 {
+		fs.wrote(n)
+		fs.pending = fs.pending[n:]
+		fs.stalled.Store(0)
+	}
+	switch {
+	case err != nil:
+		return false
+	case len(fs.pending) == 0:
+		fs.pending = nil
+	case fs.stalled.Load() == 0:
+		fs.stalled.Store(fs.server.now())
+	}
+	return true
+}
+
+// late reports that the client has taken nothing for too long.
+func (fs *fdStream) late() bool {
+	since := fs.stalled.Load()
+	if since == 0 || fs.server.now()-since < int64(fs.server.config.WriteTimeout) {
+		return fs.ending.Load()
+	}
+	fs.server.stats.Stalled.Add(1)
+	return true
+}
+
+// keep holds on to the rest of a chunk. It is copied out of the worker's scratch, while the frame of a single
+// event stays shared; history that was read ahead is dropped, since nobody knows when the client reads on.
+func (fs *fdStream) keep(rest []byte, scratch *scratch) {
+	fs.pending = rest
+	if scratch.used {
+		fs.pending = bytes.Clone(rest)
+	}
+	fs.stalled.Store(fs.server.now())
+	fs.session.Discard()
+}
+
+// write writes without blocking; a full socket is no error.
+func write(fd int32, b []byte) (int, error) {
+	for {
+		n, err := syscall.Write(int(fd), b)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case errors.Is(err, syscall.EAGAIN):
+			return 0, nil
+		}
+		return max(n, 0), err
+	}
+}
+
+// end closes a stream's connection and forgets it.
+func (l *loop) end(fs *fdStream) {
+	l.mu.Lock()
+	delete(l.byFD, fs.fd)
+	l.mu.Unlock()
+	_ = syscall.Shutdown(int(fs.fd), syscall.SHUT_WR)
+	_ = syscall.Close(int(fs.fd)) // which takes it out of epoll, too
+	l.server.end(&fs.stream)
+	fs.access.Done(l.server.log)
+}

@@ -1,0 +1,210 @@
+package sse
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/event-piper/event-piper/core"
+	"github.com/event-piper/event-piper/core/auth"
+	"github.com/event-piper/event-piper/core/problem"
+	"github.com/event-piper/event-piper/core/web"
+)
+
+// Config is the settings of a Server.
+type Config struct {
+	// Heartbeat is how long a stream may be silent.
+	Heartbeat time.Duration
+	// WriteTimeout is how long a client may take none of what is written to it before its stream ends.
+	WriteTimeout time.Duration
+	// Retry is about how long clients should wait before they come back: a client is told between half and
+	// one and a half of it.
+	Retry time.Duration
+}
+
+// Stats count what a Server has done.
+type Stats struct {
+	Streams, Events, Bytes, Heartbeats, Resets, Stalled atomic.Int64
+}
+
+// Server answers GET /events. It must be closed.
+type Server struct {
+	// Set at construction.
+	config Config
+	hub    *core.Hub
+	log    *slog.Logger
+	born   time.Time
+	wheel  *wheel
+	loop   *loop
+	stats  Stats
+	// observe, if set, is given the time from an event's timestamp to its delivery.
+	observe func(time.Duration)
+
+	mu       sync.Mutex
+	streams  map[*stream]struct{} // guarded by mu
+	draining bool                 // guarded by mu
+	empty    chan struct{}        // guarded by mu; closed when draining and the last stream has ended
+}
+
+// NewServer starts a server of a hub's sessions. Observe may be nil; otherwise it is given the time from
+// the timestamp of live events to their delivery, for one event of each write.
+func NewServer(c Config, hub *core.Hub, log *slog.Logger, observe func(time.Duration)) (*Server, error) {
+	s := &Server{
+		config: c, hub: hub, log: log, born: time.Now(), observe: observe,
+		streams: map[*stream]struct{}{}, empty: make(chan struct{}),
+	}
+	var err error
+	if s.loop, err = newLoop(s); err != nil {
+		return nil, err
+	}
+	s.wheel = newWheel(s)
+	return s, nil
+}
+
+// Stats returns the counters.
+func (s *Server) Stats() *Stats { return &s.stats }
+
+// now is the server's clock: monotonic nanoseconds, never 0.
+func (s *Server) now() int64 { return int64(time.Since(s.born)) + 1 }
+
+func (s *Server) appendRetry(b []byte) []byte {
+	return appendRetry(b, s.config.Retry/2+rand.N(s.config.Retry)) //nolint:gosec // jitter, not a secret
+}
+
+// ServeHTTP answers one request for a stream; the consumer must be in the request's context.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id, ok := auth.FromContext(r.Context())
+	if !ok {
+		problem.New(http.StatusUnauthorized, "who is asking is not known").Write(w)
+		return
+	}
+	a, err := parse(r)
+	if err != nil {
+		problem.New(http.StatusBadRequest, err.Error()).Write(w)
+		return
+	}
+	a.identity, a.access = id, web.AccessFrom(r.Context())
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache")
+	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	if r.Method == http.MethodHead {
+		return
+	}
+	serve := s.servePlain
+	if s.loop.accepts(r) {
+		serve = s.loop.serve
+	}
+	if err := serve(w, r, a); err != nil {
+		h.Del("X-Accel-Buffering")
+		refuse(w, err)
+	}
+}
+
+var errDraining = errors.New("the service is shutting down")
+
+// start opens the stream's session and makes it one of the server's. The stream's signal must be set.
+func (s *Server) start(st *stream, a ask) error {
+	st.server, st.expires, st.access = s, a.identity.Expires, a.access
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return errDraining
+	}
+	session, err := s.hub.Open(strings.Clone(a.identity.Consumer), a.cursor, a.types, st.signal)
+	if err != nil {
+		return err
+	}
+	st.session = session
+	s.streams[st] = struct{}{}
+	s.stats.Streams.Add(1)
+	st.sent.Store(s.now())
+	s.wheel.add(st)
+	return nil
+}
+
+// end takes back what start did. Its caller has closed the connection, or returns to net/http, which does.
+func (s *Server) end(st *stream) {
+	s.wheel.remove(st)
+	st.session.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.streams, st)
+	if s.draining && len(s.streams) == 0 {
+		close(s.empty)
+	}
+}
+
+// refuse answers a request whose stream could not be started.
+func refuse(w http.ResponseWriter, err error) {
+	status := http.StatusServiceUnavailable
+	if errors.Is(err, core.ErrTooManySessionsOfConsumer) {
+		status = http.StatusTooManyRequests
+	}
+	problem.RetryLater(status, err.Error()).Write(w)
+}
+
+// delivered counts events that are about to be written.
+func (s *Server) delivered(events []*core.Event) {
+	s.stats.Events.Add(int64(len(events)))
+	if s.observe != nil && events[0].Live {
+		s.observe(time.Since(events[0].Timestamp))
+	}
+}
+
+// Drain ends all streams, spread evenly over the time until ctx ends so that the clients do not come back
+// in one instant, each with a retry of its own.
+func (s *Server) Drain(ctx context.Context) {
+	s.mu.Lock()
+	if s.draining {
+		s.mu.Unlock()
+		return
+	}
+	s.draining = true
+	streams := make([]*stream, 0, len(s.streams))
+	for st := range s.streams {
+		streams = append(streams, st)
+	}
+	if len(streams) == 0 {
+		close(s.empty)
+	}
+	s.mu.Unlock()
+
+	var pause time.Duration
+	if deadline, ok := ctx.Deadline(); ok && len(streams) > 0 {
+		pause = time.Until(deadline) * 9 / 10 / time.Duration(len(streams))
+	}
+	next := time.Now()
+	for _, st := range streams {
+		next = next.Add(pause)
+		select {
+		case <-time.After(time.Until(next)):
+		case <-ctx.Done():
+		}
+		st.ending.Store(true)
+		st.signal()
+	}
+	select {
+	case <-s.empty:
+	case <-ctx.Done():
+	}
+}
+
+// Close ends what is left of the streams at once.
+func (s *Server) Close() {
+	s.mu.Lock()
+	s.draining = true
+	for st := range s.streams {
+		st.gone.Store(true)
+		st.signal()
+	}
+	s.mu.Unlock()
+	s.wheel.close()
+	s.loop.close()
+}

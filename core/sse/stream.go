@@ -1,0 +1,108 @@
+package sse
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/event-piper/event-piper/core"
+	"github.com/event-piper/event-piper/core/web"
+)
+
+const (
+	// chunkEvents and chunkBytes bound what one write carries; a larger event is written alone.
+	chunkEvents = 256
+	chunkBytes  = 48 << 10
+)
+
+// stream is one client's connection: a session of the hub and what has to be written besides its events.
+// It says what to write; a plain handler or the event loop writes it.
+type stream struct {
+	// Set at construction.
+	server  *Server
+	session *core.Session
+	access  *web.Access
+	expires time.Time // when the client's token does; zero: never
+	signal  func()    // makes the stream's next turn happen; from any goroutine, never blocks
+
+	// Set by others, seen at the next turn.
+	ending atomic.Bool // say goodbye and end
+	gone   atomic.Bool // the client has left: end
+
+	// sent is when something was written last, in nanoseconds of the server's clock.
+	sent atomic.Int64
+	// stalled is since when the client has not taken what was written, 0 if it has.
+	stalled atomic.Int64
+
+	slot slot // owned by the wheel
+}
+
+// next returns what to write now, either in scratch or as bytes that other streams share, and nil when
+// there is nothing. After done the stream is to be ended.
+func (st *stream) next(scratch *scratch) (chunk []byte, done bool) {
+	now := st.server.now()
+	scratch.used = false
+	if st.gone.Load() || !st.expires.IsZero() && !time.Now().Before(st.expires) {
+		return nil, true
+	}
+	if st.ending.Load() {
+		return scratch.use(st.server.appendRetry(scratch.bytes[:0])), true
+	}
+	events, err := st.session.Take(scratch.events[:0], chunkEvents, chunkBytes)
+	scratch.events = events
+	var reset *core.ResetError
+	switch {
+	case errors.As(err, &reset):
+		st.server.stats.Resets.Add(1)
+		return scratch.use(appendReset(scratch.bytes[:0], reset)), false
+	case len(events) == 1:
+		chunk = events[0].Encoded(encode)
+	case len(events) > 1:
+		b := scratch.bytes[:0]
+		for _, e := range events {
+			b = append(b, e.Encoded(encode)...)
+		}
+		chunk = scratch.use(b)
+	case now-st.sent.Load() >= int64(st.server.config.Heartbeat):
+		st.server.stats.Heartbeats.Add(1)
+		chunk = scratch.use(append(scratch.bytes[:0], heartbeat...))
+	}
+	if len(events) > 0 {
+		st.access.Events += int64(len(events))
+		st.server.delivered(events)
+		clear(events)
+	}
+	return chunk, false
+}
+
+// wrote notes how many bytes of a chunk went out just now.
+func (st *stream) wrote(n int) {
+	st.access.Bytes += int64(n)
+	st.server.stats.Bytes.Add(int64(n))
+	st.sent.Store(st.server.now())
+}
+
+// due is when the stream next has something to do unasked, in nanoseconds of the server's clock.
+func (st *stream) due() int64 {
+	due := st.sent.Load() + int64(st.server.config.Heartbeat)
+	if since := st.stalled.Load(); since != 0 {
+		due = since + int64(st.server.config.WriteTimeout)
+	}
+	if !st.expires.IsZero() {
+		due = min(due, st.server.now()+int64(time.Until(st.expires)))
+	}
+	return due
+}
+
+// scratch is what a writer needs once, however many streams it serves.
+type scratch struct {
+	events []*core.Event
+	bytes  []byte
+	// used reports that the last chunk is in bytes, not shared with other streams.
+	used bool
+}
+
+func (s *scratch) use(b []byte) []byte {
+	s.bytes, s.used = b, true
+	return b
+}

@@ -1,0 +1,86 @@
+package core
+
+import "context"
+
+// Store is what the hub needs of the table of events. An implementation must pass coretest.TestStore.
+//
+// Every method that reads promises order: once a read has been answered with a position, no event at or
+// below that position becomes visible to a later read.
+type Store interface {
+	// Pages reads history for many readers at once. It answers a prefix of the queries, at least one; what
+	// it leaves out, because the payloads of the others already are as large as it takes at a time, is to
+	// be asked again.
+	Pages(ctx context.Context, queries []PageQuery) ([]Page, error)
+
+	// Follow connects to the live end. An event committed after Follow has returned ends a later Wait.
+	Follow(ctx context.Context) (Follower, error)
+}
+
+// PageQuery asks for up to Limit events of a consumer after a cursor.
+type PageQuery struct {
+	Consumer string
+	After    int64
+	Limit    int
+}
+
+// Page answers a PageQuery.
+type Page struct {
+	Events []*Event
+	// Next is the cursor to go on from. It moves past what was for others.
+	Next int64
+	// More reports that there is another page right now.
+	More bool
+	// Newest is the newest position.
+	Newest int64
+	// Pruned is how far retention has deleted of this consumer's events.
+	Pruned int64
+	// Ahead reports that the cursor is beyond every id drawn so far.
+	Ahead bool
+}
+
+// Reset returns why the page's query cannot be continued, or nil if it can.
+func (p *Page) Reset(q PageQuery) *ResetError {
+	switch {
+	case p.Ahead:
+		return &ResetError{Reason: Ahead, Oldest: p.Pruned, Newest: p.Newest}
+	case p.Pruned > q.After:
+		return &ResetError{Reason: Pruned, Oldest: p.Pruned, Newest: p.Newest}
+	}
+	return nil
+}
+
+// Follower reads the live end over one connection. It is used by one goroutine; after an error only Close
+// may be called.
+type Follower interface {
+	// Newest is the newest position.
+	Newest(ctx context.Context) (int64, error)
+
+	// Read returns the events of all consumers after a position. Those of the given consumers come with
+	// their payload, all others without.
+	Read(ctx context.Context, after int64, consumers []string) (Read, error)
+
+	// FillPayloads reads the payloads of the events that have none, in order, and reports how far it got: at
+	// least past the first, bounded like a page. An event deleted meanwhile is left without.
+	FillPayloads(ctx context.Context, events []*Event) (int, error)
+
+	// Wait returns when another Read may find something, after about a second at the latest.
+	Wait(ctx context.Context) error
+
+	Close()
+}
+
+// Read is what a follower found after a position.
+type Read struct {
+	Events []*Event
+	// More reports that the read was cut short: there may be more right now.
+	More bool
+	// Sequence is the highest id drawn so far. It is below an earlier position only if the database was
+	// replaced, by a restore for example.
+	Sequence int64
+	// Watermark is the highest id at or below which nothing can appear any more.
+	Watermark int64
+	// Writers counts the transactions in flight that have inserted events.
+	Writers int
+	// OldestWriter is the process id of the one that holds the watermark back, 0 for a prepared transaction.
+	OldestWriter int
+}

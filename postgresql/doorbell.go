@@ -1,0 +1,84 @@
+package postgresql
+
+import "time"
+
+const (
+	// safetyPause is how long the follower waits at most before it reads unasked. It covers a notification
+	// that got lost and inserts that do not ring.
+	safetyPause = time.Second
+	// Busy traffic is read on a cadence instead of a ring for each commit: faster than busyRings/ringWindow
+	// the doorbell is disarmed, and armed again when a window has brought fewer than quietEvents.
+	ringWindow  = 100 * time.Millisecond
+	busyRings   = 10
+	quietEvents = 5
+	busyPause   = 3 * time.Millisecond
+	// While writers are in flight, the follower reads again soon on its own: one of them may have begun
+	// before the doorbell was armed, or roll back, and neither rings.
+	minGentlePause = 2 * time.Millisecond
+	maxGentlePause = 50 * time.Millisecond
+)
+
+// doorbell decides when writers should ring and how long to wait if nobody does. It holds no connection:
+// what it decides the follower carries out.
+//
+// No wake-up is lost: while armed, a writer that begins rings when it commits. One that began before the
+// arming is in flight at the read that follows the arming, which keeps the reads coming until it is gone, or
+// has ended by then, and that read has seen what it committed.
+type doorbell struct {
+	armed bool
+	// started marks that the first decision has been made.
+	started bool
+	// writers reports whether writers were in flight at the last read; gentle is the pause until the next
+	// one because of them.
+	writers bool
+	gentle  time.Duration
+	// window is when the running count of rings and events began.
+	window        time.Time
+	rings, events int
+}
+
+// observe notes what a read found.
+func (d *doorbell) observe(now time.Time, events int, writers bool) {
+	d.writers = writers
+	d.events += events
+	if events > 0 {
+		d.gentle = 0
+	}
+}
+
+// rang notes that a notification has arrived.
+func (d *doorbell) rang(time.Time) {
+	d.rings++
+	d.gentle = 0
+}
+
+// next reports whether the doorbell is to be changed to what armed now says.
+func (d *doorbell) next(now time.Time) (changed bool) {
+	if !d.started {
+		d.started, d.armed, d.window = true, true, now
+		return true
+	}
+	over := now.Sub(d.window) >= ringWindow
+	switch {
+	case d.armed && d.rings > busyRings:
+		d.armed, changed = false, true
+	case !d.armed && over && d.events < quietEvents:
+		d.armed, changed = true, true
+	}
+	if changed || over {
+		d.window, d.rings, d.events = now, 0, 0
+	}
+	return changed
+}
+
+// pause is how long to wait for a ring before reading unasked.
+func (d *doorbell) pause() time.Duration {
+	switch {
+	case !d.armed:
+		return busyPause
+	case d.writers:
+		d.gentle = min(max(2*d.gentle, minGentlePause), maxGentlePause)
+		return d.gentle
+	}
+	return safetyPause
+}

@@ -1,0 +1,209 @@
+package postgresql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/event-piper/event-piper/core"
+)
+
+// doorbellKey is the advisory lock that the trigger events_before_insert looks at: while somebody holds it
+// shared, writers notify.
+const doorbellKey = 0x4551 << 48
+
+// maxReadEvents bounds the rows of one read of the live end.
+const maxReadEvents = 2000
+
+// follower implements core.Follower. One connection listens and reads.
+type follower struct {
+	conn     *pgx.Conn
+	doorbell doorbell
+}
+
+// Follow implements core.Store: it connects, checks the schema, and listens before anything is read, so
+// that what the first read does not see rings.
+func (s *Store) Follow(ctx context.Context) (core.Follower, error) {
+	conn, err := connect(ctx, s.dsn, s.name)
+	if err != nil {
+		return nil, err
+	}
+	f := &follower{conn: conn}
+	if err := f.start(ctx); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *follower) start(ctx context.Context) error {
+	if err := checkPrimary(ctx, f.conn); err != nil {
+		return err
+	}
+	if err := checkSchema(ctx, f.conn); err != nil {
+		return err
+	}
+	// A role or a database may limit idle sessions or statements; this connection idles by design.
+	if _, err := f.conn.Exec(ctx, "set idle_session_timeout = 0"); err != nil {
+		return fmt.Errorf("set idle_session_timeout: %w", err)
+	}
+	if err := f.listen(ctx); err != nil {
+		return err
+	}
+	return nil
+}
+
+// checkPrimary refuses a server on which LISTEN cannot work.
+func checkPrimary(ctx context.Context, conn *pgx.Conn) error {
+	var standby bool
+	if err := conn.QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby); err != nil {
+		return fmt.Errorf("ask whether the server is a standby: %w", err)
+	}
+	if standby {
+		return errors.New("the server is a hot standby, which has no LISTEN: connect to the primary")
+	}
+	return nil
+}
+
+// listen subscribes, and rings once itself: a pooler in transaction mode accepts LISTEN and swallows what
+// comes of it.
+func (f *follower) listen(ctx context.Context) error {
+	if _, err := f.conn.Exec(ctx, "listen new_events"); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	if _, err := f.conn.Exec(ctx, "select pg_notify('new_events', '')"); err != nil {
+		return fmt.Errorf("probe the notifications: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	if _, err := f.conn.WaitForNotification(ctx); err != nil {
+		return fmt.Errorf("no notification arrives although LISTEN succeeded (is there a pooler in transaction mode?): %w", err)
+	}
+	return nil
+}
+
+const probeTimeout = 5 * time.Second
+
+// Newest implements core.Follower.
+func (f *follower) Newest(ctx context.Context) (newest int64, err error) {
+	err = f.conn.QueryRow(ctx, "select events_newest(w.watermark) from events_watermark() w").Scan(&newest)
+	return newest, err
+}
+
+// Read implements core.Follower.
+func (f *follower) Read(ctx context.Context, after int64, consumers []string) (core.Read, error) {
+	r, err := f.read(ctx, after, consumers)
+	if err == nil {
+		f.doorbell.observe(time.Now(), len(r.Events), r.Writers > 0)
+	}
+	return r, err
+}
+
+func (f *follower) read(ctx context.Context, after int64, consumers []string) (r core.Read, err error) {
+	if consumers == nil {
+		consumers = []string{}
+	}
+	rows, err := f.conn.Query(ctx,
+		`select sequence_position, watermark, writers, oldest_writer, id, type, "timestamp", subscriber, payload
+		from events_read_live($1, $2, $3, $4)`,
+		binaryFormat, after, int32(maxReadEvents), int64(maxReadBytes), consumers)
+	if err != nil {
+		return r, err
+	}
+	defer rows.Close()
+	bytes := 0
+	for rows.Next() {
+		v := rows.RawValues()
+		if v[4] == nil {
+			r.Sequence, r.Watermark, r.Writers = bigint(v[0]), bigint(v[1]), integer(v[2])
+			if v[3] != nil {
+				r.OldestWriter = integer(v[3])
+			}
+			continue
+		}
+		e, err := event(v[4], v[5], v[6], v[8])
+		if err != nil {
+			return r, err
+		}
+		e.Consumer = string(v[7])
+		r.Events = append(r.Events, e)
+		bytes += len(v[8])
+	}
+	r.More = len(r.Events) >= maxReadEvents || bytes >= maxReadBytes
+	return r, rows.Err()
+}
+
+// FillPayloads implements core.Follower.
+func (f *follower) FillPayloads(ctx context.Context, events []*core.Event) (int, error) {
+	ids := make([]int64, 0, len(events))
+	for _, e := range events {
+		if e.Payload == nil {
+			ids = append(ids, e.ID)
+		}
+	}
+	rows, err := f.conn.Query(ctx, "select id, payload from events_read_payloads($1, $2)",
+		binaryFormat, ids, int64(maxReadBytes))
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	done := 0
+	for rows.Next() {
+		v := rows.RawValues()
+		id := bigint(v[0])
+		for events[done].ID != id {
+			done++
+		}
+		if v[1] != nil {
+			events[done].Payload = core.AppendCompact(make([]byte, 0, len(v[1])), v[1])
+		}
+		done++
+		ids = ids[1:]
+	}
+	if len(ids) == 0 {
+		done = len(events)
+	}
+	return done, rows.Err()
+}
+
+// Wait implements core.Follower: it arms or disarms the doorbell as the traffic asks, and returns when it
+// rings or when it is time to read unasked.
+func (f *follower) Wait(ctx context.Context) error {
+	now := time.Now()
+	if f.doorbell.next(now) {
+		if err := f.setDoorbell(ctx); err != nil {
+			return err
+		}
+		if f.doorbell.armed {
+			return nil // a writer that began before may not ring: read once more before waiting
+		}
+	}
+	timeout, cancel := context.WithTimeout(ctx, f.doorbell.pause())
+	defer cancel()
+	_, err := f.conn.WaitForNotification(timeout)
+	switch {
+	case err == nil:
+		f.doorbell.rang(time.Now())
+		return nil
+	case ctx.Err() == nil && timeout.Err() != nil && !f.conn.IsClosed():
+		return nil
+	}
+	return err
+}
+
+func (f *follower) setDoorbell(ctx context.Context) error {
+	query := "select pg_advisory_unlock_shared($1)"
+	if f.doorbell.armed {
+		query = "select pg_advisory_lock_shared($1)"
+	}
+	if _, err := f.conn.Exec(ctx, query, int64(doorbellKey)); err != nil {
+		return fmt.Errorf("set the doorbell: %w", err)
+	}
+	return nil
+}
+
+// Close implements core.Follower.
+func (f *follower) Close() { closeConn(f.conn) }

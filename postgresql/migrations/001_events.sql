@@ -1,0 +1,61 @@
+-- The table that applications insert into, in the transaction that made the event true.
+
+-- What the functions refer to is looked for where this migration puts it, whatever the caller's search path is.
+select set_config('search_path', format('%I, pg_catalog, pg_temp', current_schema()), true);
+
+-- A type and a subscriber go into lines of a Server-Sent Event and of a log: a line break in one would forge
+-- the next. A domain rather than a check of the table, because PostgreSQL keeps a domain's checks compiled for
+-- the life of a connection and reads a table's checks anew for every statement.
+create domain event_name as text
+    constraint event_name_not_empty check (value <> '')
+    constraint event_name_at_most_255_characters check (length(value) <= 255)
+    constraint event_name_without_control_characters check (value !~ '[\u0001-\u001f\u007f-\u009f]');
+
+create table events (
+    -- 48 bits: exact as a JSON number in every language, and it fits the lock keys below.
+    id           bigint generated always as identity (maxvalue 281474976710655) primary key,
+    type         event_name not null,
+    "timestamp"  timestamptz not null default now(),
+    subscriber   event_name not null,
+    -- json, not jsonb: the order of keys and the digits of numbers stay as they were written.
+    payload      json not null
+);
+
+create index events_subscriber_id_idx on events (subscriber, id);
+
+comment on table events is
+    'Event Piper: insert a row, and its subscriber receives it over HTTP once the transaction has committed.';
+
+-- How far retention has deleted, for each consumer that lost events by it: a reader with an older cursor is
+-- told so instead of being served a gap.
+create table events_pruned (
+    subscriber  text primary key,
+    through     bigint not null
+);
+
+create index events_pruned_through_idx on events_pruned (through);
+
+create function events_after_delete() returns trigger
+    language plpgsql security definer set search_path from current as $$
+begin
+    insert into events_pruned (subscriber, through)
+        select d.subscriber, max(d.id) from deleted d group by d.subscriber order by d.subscriber
+        on conflict (subscriber) do update set through = greatest(events_pruned.through, excluded.through);
+    return null;
+end $$;
+
+create trigger events_after_delete after delete on events
+    referencing old table as deleted
+    for each statement execute function events_after_delete();
+
+create function events_before_truncate() returns trigger
+    language plpgsql security definer set search_path from current as $$
+begin
+    insert into events_pruned (subscriber, through)
+        select e.subscriber, max(e.id) from events e group by e.subscriber order by e.subscriber
+        on conflict (subscriber) do update set through = greatest(events_pruned.through, excluded.through);
+    return null;
+end $$;
+
+create trigger events_before_truncate before truncate on events
+    for each statement execute function events_before_truncate();

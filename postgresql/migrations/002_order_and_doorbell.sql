@@ -1,0 +1,175 @@
+-- Order. Ids are drawn at insert and become visible at commit, in any order, so a reader that goes by
+-- "id > cursor" alone skips the event of a transaction that commits late. Readers therefore never read past
+-- the watermark: the highest id at or below which nothing can appear any more.
+--
+-- Advisory lock keys carry a namespace in the high 16 bits:
+--   x4550  a writer in flight; the low 48 bits hold the sequence's position before it drew its first id
+--   x4551  the doorbell: every follower that wants to be rung holds it, shared
+
+-- What the functions refer to is looked for where this migration puts it, whatever the caller's search path is.
+select set_config('search_path', format('%I, pg_catalog, pg_temp', current_schema()), true);
+
+-- Runs before the statement draws its first id, once per transaction: the setting that remembers it carries the
+-- transaction's id, so that no session-wide SET can forge it, and is undone with a savepoint, as the lock is.
+-- Conditions and assignments, not PERFORM: PL/pgSQL evaluates them without starting the executor, which this
+-- trigger's share of an insert is mostly made of. Every name is qualified, operators too, because a search path
+-- set for the function would cost as much again.
+create function events_before_insert() returns trigger
+    language plpgsql security definer as $$
+declare
+    _released boolean;
+begin
+    if coalesce(pg_catalog.current_setting('event_piper.writer', true), '')
+        operator(pg_catalog.=) pg_catalog.pg_current_xact_id()::pg_catalog.text
+    then
+        return null;
+    end if;
+
+    -- Nobody ever takes this lock exclusively, so nobody waits and the attempt cannot fail.
+    if not pg_catalog.pg_try_advisory_xact_lock_shared(
+            x'4550000000000000'::pg_catalog.int8
+            operator(pg_catalog.|) coalesce(pg_catalog.pg_sequence_last_value(tg_argv[0]::pg_catalog.regclass), 0))
+        or pg_catalog.set_config('event_piper.writer', pg_catalog.pg_current_xact_id()::pg_catalog.text, true) is null
+    then
+        raise exception 'the writer lock of Event Piper is held exclusively';
+    end if;
+
+    -- NOTIFY makes all notifying commits of the cluster queue for one lock: ring only if a follower waits.
+    if pg_catalog.pg_try_advisory_lock(x'4551000000000000'::pg_catalog.int8) then
+        _released := pg_catalog.pg_advisory_unlock(x'4551000000000000'::pg_catalog.int8);
+    elsif coalesce(pg_catalog.current_setting('event_piper.doorbell', true), '') operator(pg_catalog.<>) 'off' then
+        perform pg_catalog.pg_notify('new_events', '');
+    end if;
+    return null;
+end $$;
+
+do $$
+begin
+    execute format(
+        'create trigger events_before_insert before insert on events
+            for each statement execute function events_before_insert(%L)',
+        (select format('%I.%I', n.nspname, c.relname)
+            from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+            where c.oid = pg_get_serial_sequence('events', 'id')::regclass));
+end $$;
+
+-- The sequence's position and the watermark. Its two statements must stay two, in this order: an id up to
+-- sequence_position was drawn before the locks are looked at, so its writer either still holds its lock, and
+-- the watermark is below it, or has ended, and the next statement's snapshot sees what it committed.
+-- PostgreSQL releases a transaction's locks after it has made the commit visible.
+create function events_watermark(
+        out sequence_position bigint, out watermark bigint, out writers int, out oldest_writer int)
+    language plpgsql volatile set search_path from current as $$
+begin
+    select coalesce(pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass), 0)
+        into sequence_position;
+
+    select least(sequence_position, min(l.before)), count(*)::int, (array_agg(l.pid order by l.before))[1]
+        into watermark, writers, oldest_writer
+        from (
+            select (classid::bigint & 65535) << 32 | objid::bigint as before, pid
+            from pg_locks
+            where locktype = 'advisory' and objsubid = 1 and classid::bigint >> 16 = x'4550'::bigint
+                and database = (select oid from pg_database where datname = current_database())
+        ) l;
+end $$;
+
+-- The newest position at or below a watermark: the id of a committed event, never one that was only drawn,
+-- because a crash may hand out again an id that no commit has made durable.
+create function events_newest(_watermark bigint) returns bigint
+    language sql volatile set search_path from current
+    as $$ select greatest(
+        coalesce((select max(id) from events where id <= _watermark), 0),
+        coalesce((select max(through) from events_pruned where through <= _watermark), 0)) $$;
+
+-- The live read: all events after a position, in order, with the payloads of the given consumers only. The first
+-- row describes the read and has no id. Rows end early once their payloads exceed _max_bytes.
+create function events_read_live(_after bigint, _max_rows int, _max_bytes bigint, _consumers text[])
+    returns table (
+        sequence_position bigint, watermark bigint, writers int, oldest_writer int,
+        id bigint, type text, "timestamp" timestamptz, subscriber text, payload text)
+    language plpgsql volatile set search_path from current as $$
+declare
+    _bytes bigint := 0;
+begin
+    select * into sequence_position, watermark, writers, oldest_writer from events_watermark();
+    return next;
+    for id, type, "timestamp", subscriber, payload in
+        select e.id, e.type, e."timestamp", e.subscriber,
+            case when e.subscriber = any (_consumers) then e.payload::text end
+        from events e where e.id > _after and e.id <= watermark order by e.id limit _max_rows
+    loop
+        return next;
+        _bytes := _bytes + coalesce(octet_length(payload), 0);
+        exit when _bytes >= _max_bytes;
+    end loop;
+end $$;
+
+-- The payloads of given events, in the given order, until they exceed _max_bytes; null for a deleted event.
+create function events_read_payloads(_ids bigint[], _max_bytes bigint)
+    returns table (id bigint, payload text)
+    language plpgsql stable set search_path from current as $$
+declare
+    _bytes bigint := 0;
+begin
+    for id, payload in
+        select e.id, e.payload::text from unnest(_ids) with ordinality as w (id, n) left join events e using (id) order by w.n
+    loop
+        return next;
+        _bytes := _bytes + coalesce(octet_length(payload), 0);
+        exit when _bytes >= _max_bytes;
+    end loop;
+end $$;
+
+-- Pages of history, for many readers at once. The rows of query n are the events of _consumers[n] after
+-- _cursors[n], in order, at most _limits[n] of them; behind them a row without an id tells where the page ends:
+--   next    the cursor to go on from
+--   more    whether there is another page right now
+--   newest  the newest position
+--   pruned  how far retention has deleted of this consumer's events
+--   ahead   whether the cursor is beyond every id drawn so far
+-- Once the payloads exceed _max_bytes in all, the page ends early, and later queries get no row at all.
+-- Retention is looked at after the rows: what a page misses was deleted before it was read.
+create function events_read_pages(_consumers text[], _cursors bigint[], _limits int[], _max_bytes bigint)
+    returns table (
+        query int, id bigint, type text, "timestamp" timestamptz, payload text,
+        next bigint, more boolean, newest bigint, pruned bigint, ahead boolean)
+    language plpgsql volatile set search_path from current as $$
+declare
+    _sequence_position bigint;
+    _watermark bigint;
+    _newest bigint;
+    _bytes bigint := 0;
+    _rows int;
+begin
+    select w.sequence_position, w.watermark into _sequence_position, _watermark from events_watermark() w;
+    _newest := events_newest(_watermark);
+    for _query in 1 .. array_length(_consumers, 1) loop
+        query := _query;
+        _rows := 0;
+        next := greatest(_cursors[query], _newest);
+        more := false;
+        for id, type, "timestamp", payload in
+            select e.id, e.type, e."timestamp", e.payload::text from events e
+            where e.subscriber = _consumers[query] and e.id > _cursors[query] and e.id <= _watermark
+            order by e.id limit _limits[query]
+        loop
+            return next;
+            _rows := _rows + 1;
+            _bytes := _bytes + octet_length(payload);
+            if _rows = _limits[query] or _bytes >= _max_bytes then
+                next := id;
+                more := exists (select from events e
+                    where e.subscriber = _consumers[query] and e.id > next and e.id <= _watermark);
+                exit;
+            end if;
+        end loop;
+        id := null; type := null; "timestamp" := null; payload := null;
+        newest := _newest;
+        pruned := coalesce((select p.through from events_pruned p where p.subscriber = _consumers[query]), 0);
+        ahead := _cursors[query] > _sequence_position;
+        return next;
+        next := null; more := null; newest := null; pruned := null; ahead := null;
+        exit when _bytes >= _max_bytes;
+    end loop;
+end $$;
