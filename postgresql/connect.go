@@ -20,8 +20,6 @@ func connConfig(dsn, application string) (*pgx.ConnConfig, error) {
 		"default_transaction_isolation": "read committed",
 		// Payloads are JSON text, which is defined in UTF-8.
 		"client_encoding": "UTF8",
-		// Compiling costs more than any of our short reads.
-		"jit": "off",
 	} {
 		c.RuntimeParams[name] = value
 	}

@@ -88,9 +88,11 @@ func (f *follower) listen(ctx context.Context) error {
 const probeTimeout = 5 * time.Second
 
 // Newest implements core.Follower.
-func (f *follower) Newest(ctx context.Context) (newest int64, err error) {
-	err = f.conn.QueryRow(ctx, "select events_newest(w.watermark) from events_watermark() w").Scan(&newest)
-	return newest, err
+func (f *follower) Newest(ctx context.Context) (int64, error) { return newest(ctx, f.conn) }
+
+func newest(ctx context.Context, conn *pgx.Conn) (n int64, err error) {
+	err = conn.QueryRow(ctx, "select events_newest(w.watermark) from events_watermark() w").Scan(&n)
+	return n, err
 }
 
 // Read implements core.Follower.
@@ -181,7 +183,12 @@ func (f *follower) Wait(ctx context.Context) error {
 			return nil // a writer that began before may not ring: read once more before waiting
 		}
 	}
-	timeout, cancel := context.WithTimeout(ctx, f.doorbell.pause())
+	return f.wait(ctx, f.doorbell.pause())
+}
+
+// wait waits for a ring, but no longer than pause.
+func (f *follower) wait(ctx context.Context, pause time.Duration) error {
+	timeout, cancel := context.WithTimeout(ctx, pause)
 	defer cancel()
 	_, err := f.conn.WaitForNotification(timeout)
 	switch {

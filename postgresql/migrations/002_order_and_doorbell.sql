@@ -61,6 +61,11 @@ create function events_watermark(
         out sequence_position bigint, out watermark bigint, out writers int, out oldest_writer int)
     language plpgsql volatile set search_path from current as $$
 begin
+    -- With one snapshot for the whole transaction the rows would be older than the watermark.
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'events are read at isolation level read committed, not %', current_setting('transaction_isolation');
+    end if;
+
     select coalesce(pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass), 0)
         into sequence_position;
 

@@ -1,0 +1,262 @@
+package postgresql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/event-piper/event-piper/core"
+)
+
+const (
+	// soloIdle ends a connection whose process was frozen or forgotten. PostgreSQL enforces it, so it
+	// also ends one that is still listening, which would keep the cluster's notification queue from being
+	// emptied.
+	soloIdle = "60s"
+	// staleTimeout bounds the first query over a connection that may have died while nobody looked.
+	staleTimeout = 2 * time.Second
+	// deadlineMargin is what is left of a request's time for answering it.
+	deadlineMargin = 500 * time.Millisecond
+	// Without LISTEN, a waiting poll reads on an interval that grows.
+	minInterval, maxInterval = 100 * time.Millisecond, time.Second
+)
+
+// Solo implements core.Poller over a single connection, for a process that serves one request at a time and
+// may be frozen between two: a Lambda. It listens only while a poll waits.
+type Solo struct {
+	dsn, name string
+	interval  bool
+	log       *slog.Logger
+
+	mu   sync.Mutex // held for the length of a poll
+	conn *pgx.Conn  // guarded by mu; nil if there is none
+}
+
+// OpenSolo prepares a Solo; it connects at the first poll. With interval it never listens: for a pooler in
+// transaction mode, which has no LISTEN, or one that sets a connection apart for it.
+func OpenSolo(dsn, name string, interval bool, log *slog.Logger) (*Solo, error) {
+	if _, err := connConfig(dsn, name); err != nil {
+		return nil, err
+	}
+	return &Solo{dsn: dsn, name: name, interval: interval, log: log}, nil
+}
+
+// Close closes the connection.
+func (s *Solo) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop()
+}
+
+func (s *Solo) drop() {
+	if s.conn != nil {
+		closeConn(s.conn)
+		s.conn = nil
+	}
+}
+
+// Ping reports whether events can be read.
+func (s *Solo) Ping(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := s.first(ctx, func(ctx context.Context) (int64, error) { return newest(ctx, s.conn) })
+	return err
+}
+
+// Poll implements core.Poller. It returns early enough before ctx's deadline for an answer.
+func (s *Solo) Poll(ctx context.Context, p core.Poll) (core.Batch, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	deadline := time.Now().Add(p.Wait)
+	if d, ok := ctx.Deadline(); ok && d.Add(-deadlineMargin).Before(deadline) {
+		deadline = d.Add(-deadlineMargin)
+	}
+	batch, err := s.poll(ctx, p, deadline)
+	var reset *core.ResetError
+	if err != nil && !errors.As(err, &reset) && ctx.Err() == nil {
+		s.drop()
+		err = errors.Join(core.ErrUnavailable, err)
+	}
+	return batch, err
+}
+
+func (s *Solo) poll(ctx context.Context, p core.Poll, deadline time.Time) (core.Batch, error) {
+	cursor, err := s.first(ctx, func(ctx context.Context) (int64, error) {
+		if p.After == core.FromNow {
+			return newest(ctx, s.conn)
+		}
+		return p.After, s.conn.Ping(ctx)
+	})
+	if err != nil {
+		return core.Batch{}, err
+	}
+	batch, err := s.read(ctx, p, cursor, deadline)
+	if err != nil || len(batch.Events) > 0 || !time.Now().Before(deadline) {
+		return batch, err
+	}
+	w, err := s.waiter(ctx)
+	if err != nil {
+		return core.Batch{}, err
+	}
+	defer w.end()
+	for {
+		if err := w.before(ctx); err != nil {
+			return core.Batch{}, err
+		}
+		batch, err = s.read(ctx, p, batch.Cursor, deadline)
+		if err != nil || len(batch.Events) > 0 || !time.Now().Before(deadline) {
+			return batch, err
+		}
+		if err := w.wait(ctx, deadline); err != nil {
+			return core.Batch{}, err
+		}
+	}
+}
+
+// first runs the first query of a request, over a new connection if there is none or the old one does not
+// answer.
+func (s *Solo) first(ctx context.Context, query func(context.Context) (int64, error)) (int64, error) {
+	if s.conn != nil {
+		short, cancel := context.WithTimeout(ctx, staleTimeout)
+		defer cancel()
+		n, err := query(short)
+		if err == nil || ctx.Err() != nil {
+			return n, err
+		}
+		s.log.Info("replacing a connection that no longer works", "error", err)
+		s.drop()
+	}
+	if err := s.connect(ctx); err != nil {
+		return 0, err
+	}
+	return query(ctx)
+}
+
+func (s *Solo) connect(ctx context.Context) error {
+	c, err := connConfig(s.dsn, s.name)
+	if err != nil {
+		return err
+	}
+	if s.interval {
+		// Poolers refuse parameters they do not know, and hand a prepared statement's next use to a
+		// server that never saw it.
+		delete(c.RuntimeParams, "default_transaction_isolation")
+		c.DefaultQueryExecMode = pgx.QueryExecModeExec
+	} else {
+		c.RuntimeParams["idle_session_timeout"] = soloIdle
+	}
+	conn, err := pgx.ConnectConfig(ctx, c)
+	if err != nil {
+		return fmt.Errorf("connect to PostgreSQL: %w", err)
+	}
+	if err := checkSchema(ctx, conn); err != nil {
+		closeConn(conn)
+		return err
+	}
+	s.conn = conn
+	return nil
+}
+
+// read reads pages until one has an event that is wanted or there are no more.
+func (s *Solo) read(ctx context.Context, p core.Poll, cursor int64, deadline time.Time) (core.Batch, error) {
+	for {
+		query := core.PageQuery{Consumer: p.Consumer, After: cursor, Limit: p.Limit}
+		pages, err := readPages(ctx, s.conn, []core.PageQuery{query})
+		if err != nil {
+			return core.Batch{}, err
+		}
+		page := &pages[0]
+		if reset := page.Reset(query); reset != nil {
+			return core.Batch{}, reset
+		}
+		batch := core.Batch{Cursor: page.Next, More: page.More}
+		for _, e := range page.Events {
+			if p.Types.Want(e.Type) {
+				batch.Events = append(batch.Events, e)
+			}
+		}
+		if len(batch.Events) > 0 || !page.More || !time.Now().Before(deadline) {
+			return batch, nil
+		}
+		cursor = page.Next
+	}
+}
+
+// waiter is how a poll waits. Before comes ahead of each read and wait behind it, so that a commit which the
+// read did not see ends the wait; end must be called before the request is answered.
+type waiter interface {
+	before(ctx context.Context) error
+	wait(ctx context.Context, deadline time.Time) error
+	end()
+}
+
+func (s *Solo) waiter(ctx context.Context) (waiter, error) {
+	if s.interval {
+		return &intervalWaiter{pause: minInterval}, nil
+	}
+	w := &ringWaiter{solo: s, follower: follower{conn: s.conn, doorbell: doorbell{started: true, armed: true}}}
+	if err := w.exec(ctx, "listen new_events; select pg_advisory_lock_shared(%d)"); err != nil {
+		w.end()
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return w, nil
+}
+
+// ringWaiter waits for the doorbell, which it has armed.
+type ringWaiter struct {
+	solo     *Solo
+	follower follower
+}
+
+func (w *ringWaiter) exec(ctx context.Context, format string) error {
+	_, err := w.solo.conn.Exec(ctx, fmt.Sprintf(format, int64(doorbellKey)), pgx.QueryExecModeSimpleProtocol)
+	return err
+}
+
+// before looks at the writers in flight, who may not ring, so before the read that may miss their events.
+func (w *ringWaiter) before(ctx context.Context) error {
+	var writers int
+	if err := w.solo.conn.QueryRow(ctx, "select writers from events_watermark()").Scan(&writers); err != nil {
+		return fmt.Errorf("look at the writers in flight: %w", err)
+	}
+	w.follower.doorbell.observe(time.Now(), 0, writers > 0)
+	return nil
+}
+
+func (w *ringWaiter) wait(ctx context.Context, deadline time.Time) error {
+	return w.follower.wait(ctx, min(w.follower.doorbell.pause(), time.Until(deadline)))
+}
+
+// end does not depend on the request's context: a process that may be frozen must not listen, whatever
+// became of the request.
+func (w *ringWaiter) end() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := w.exec(ctx, "unlisten *; select pg_advisory_unlock_shared(%d)"); err != nil {
+		w.solo.drop()
+	}
+}
+
+// intervalWaiter reads again after a while.
+type intervalWaiter struct{ pause time.Duration }
+
+func (*intervalWaiter) before(context.Context) error { return nil }
+
+func (w *intervalWaiter) wait(ctx context.Context, deadline time.Time) error {
+	timer := time.NewTimer(min(w.pause, time.Until(deadline)))
+	defer timer.Stop()
+	w.pause = min(w.pause*3/2, maxInterval)
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (*intervalWaiter) end() {}
