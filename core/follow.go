@@ -101,6 +101,7 @@ func (h *Hub) begin(newest int64) {
 		close(h.started)
 	}
 	h.status.Following = true
+	h.counters.Connections++
 	h.status.LastRead = time.Now()
 }
 
@@ -142,7 +143,7 @@ func (h *Hub) readOnce(ctx context.Context, f Follower, held *heldBack) (more bo
 		position = wanted[filled-1].ID
 		r.More = true
 	}
-	h.publish(wanted, position)
+	h.wakeAll(h.publish(wanted, position))
 	h.observe(r, held)
 	return r.More, nil
 }
@@ -185,9 +186,9 @@ func (h *Hub) wanted(events []*Event) []*Event {
 	return wanted
 }
 
-// publish appends events to their consumers' tails and wakes the sessions of those consumers. Position is
-// where the read of these events ended.
-func (h *Hub) publish(events []*Event, position int64) {
+// publish appends events to their consumers' tails and returns the sessions to wake. Position is where the
+// read of these events ended.
+func (h *Hub) publish(events []*Event, position int64) []*Session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.position = position
@@ -202,6 +203,7 @@ func (h *Hub) publish(events []*Event, position int64) {
 		if t == nil || e.ID <= t.floor || e.Payload == nil {
 			continue
 		}
+		e.Live = true
 		t.events = append(t.events, e)
 		h.recent = append(h.recent, e)
 		h.bytes += weight(e)
@@ -211,12 +213,22 @@ func (h *Hub) publish(events []*Event, position int64) {
 		}
 	}
 	h.evict()
+	sessions := h.waking[:0]
 	for _, t := range woken {
 		t.woken = false
-		for _, s := range t.sessions {
-			s.wake()
-		}
+		sessions = append(sessions, t.sessions...)
 	}
+	h.waking = sessions
+	h.counters.Wakes += int64(len(sessions))
+	return sessions
+}
+
+// wakeAll wakes sessions outside the mutex, which the first of them will want while the last are woken.
+func (h *Hub) wakeAll(sessions []*Session) {
+	for _, s := range sessions {
+		s.wake()
+	}
+	clear(sessions)
 }
 
 // weight estimates the memory that an event takes with its encoding.
@@ -277,8 +289,11 @@ func (h *Hub) observe(r Read, held *heldBack) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.counters.Reads++
+	h.counters.EventsRead += int64(len(r.Events))
 	h.status.LastRead = now
 	h.status.Watermark = r.Watermark
+	h.status.Sequence = r.Sequence
 	h.status.Writers = r.Writers
 	h.status.HeldBack = held.since
 }

@@ -35,7 +35,10 @@ type Hub struct {
 	pager  *pager
 	ctx    context.Context // ends with the hub
 	stop   context.CancelFunc
-	mu     sync.Mutex
+
+	waking []*Session // owned by Run: what publish returned last, for its memory
+
+	mu sync.Mutex
 	// All below is guarded by mu.
 	position  int64 // the newest position read; every tail is complete up to it
 	tails     map[string]*tail
@@ -44,7 +47,9 @@ type Hub struct {
 	recent    []*Event // the events of all tails in the order of their ids, oldest first
 	bytes     int      // what recent holds, see weight
 	sessions  int
+	polls     int // of the sessions
 	status    Status
+	counters  Counters
 	started   chan struct{} // closed once the first position is known
 	draining  chan struct{} // closed by Drain
 }
@@ -57,7 +62,9 @@ type Status struct {
 	LastRead time.Time
 	// Position is the newest position read, Watermark and Writers are those of the last read.
 	Position, Watermark int64
-	Writers             int
+	// Sequence is the highest id drawn by the last read; what is above Watermark may be held back.
+	Sequence int64
+	Writers  int
 	// HeldBack is since when the same transaction has been holding committed events back; zero if none does.
 	HeldBack time.Time
 }
@@ -120,11 +127,13 @@ func (h *Hub) Draining() <-chan struct{} { return h.draining }
 
 // Open starts a session of a consumer after a cursor; FromNow means after the newest position. The session
 // calls wake, from any goroutine and with no regard to what went before, whenever Take may have something
-// new; wake must not block and must not call back into the hub. The caller must close the session.
+// new; wake must not block and must not call back into the hub, and may be called once more after the
+// session was closed. The caller must close the session.
 func (h *Hub) Open(consumer string, cursor int64, types Types, wake func()) (*Session, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.sessions >= h.limits.Sessions {
+		h.counters.RefusedSessions++
 		return nil, ErrTooManySessions
 	}
 	t := h.tails[consumer]
@@ -135,6 +144,7 @@ func (h *Hub) Open(consumer string, cursor int64, types Types, wake func()) (*Se
 		h.consumers = nil
 	}
 	if len(t.sessions) >= h.limits.SessionsPerConsumer {
+		h.counters.RefusedSessionsOfConsumer++
 		return nil, ErrTooManySessionsOfConsumer
 	}
 	if cursor == FromNow {

@@ -91,11 +91,14 @@ func (p *pager) deliver(sessions []*Session, queries []PageQuery, pages []Page) 
 	defer h.mu.Unlock()
 	for i := range pages {
 		s, page := sessions[i], &pages[i]
+		h.counters.Pages++
+		h.counters.PageEvents += int64(len(page.Events))
 		s.paging = false
 		if s.closed {
 			continue
 		}
 		if reset := page.Reset(queries[i]); reset != nil {
+			h.counters.reset(reset.Reason)
 			s.cursor = reset.Resume()
 			s.err = reset
 		} else {
@@ -113,6 +116,7 @@ func (p *pager) failed(sessions []*Session, err error) {
 	h.log.Warn("cannot read history", "sessions", len(sessions), "error", err)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.counters.PageFailures++
 	for _, s := range sessions {
 		s.err = unavailable(err)
 		s.wake()

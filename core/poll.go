@@ -36,7 +36,7 @@ type Poller interface {
 const maxBatchBytes = 1 << 20
 
 // Poll implements Poller with a session of the hub.
-func (h *Hub) Poll(ctx context.Context, p Poll) (Batch, error) {
+func (h *Hub) Poll(ctx context.Context, p Poll) (answer Batch, _ error) {
 	woken := make(chan struct{}, 1)
 	s, err := h.Open(p.Consumer, p.After, p.Types, func() {
 		select {
@@ -48,6 +48,8 @@ func (h *Hub) Poll(ctx context.Context, p Poll) (Batch, error) {
 		return Batch{}, err
 	}
 	defer s.Close()
+	h.beginPoll()
+	defer func() { h.endPoll(&answer) }()
 	start := s.Cursor()
 	timeout := time.NewTimer(p.Wait)
 	defer timeout.Stop()

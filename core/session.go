@@ -18,14 +18,15 @@ type Session struct {
 	wake  func()
 
 	// Guarded by hub.mu.
-	index  int // in tail.sessions
-	cursor int64
-	page   *Page // history that was asked for and has not been taken yet
-	taken  int   // how many events of page have been taken
-	paging bool  // a page has been asked for
-	found  bool  // the database knows the cursor although it is beyond the hub's position
-	err    error // for the next Take
-	closed bool
+	index     int // in tail.sessions
+	cursor    int64
+	page      *Page // history that was asked for and has not been taken yet
+	taken     int   // how many events of page have been taken
+	paging    bool  // a page has been asked for
+	replaying bool  // the last events came from history, or the next ones will
+	found     bool  // the database knows the cursor although it is beyond the hub's position
+	err       error // for the next Take
+	closed    bool
 }
 
 // Take appends the next events to events and returns them: up to limit events whose payloads are up to
@@ -55,10 +56,15 @@ func (s *Session) Take(events []*Event, limit, maxBytes int) ([]*Event, error) {
 			if len(events) > 0 {
 				return events, nil // the caller has something to do: ask only when it comes back
 			}
+			if !s.replaying {
+				s.replaying = true
+				h.counters.Replays++
+			}
 			s.paging = true
 			h.pager.ask(s)
 			return events, nil
 		}
+		s.replaying = false
 		return s.takeTail(events, limit, maxBytes), nil
 	}
 	return events, nil
