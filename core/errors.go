@@ -18,9 +18,9 @@ var (
 type Reason string
 
 const (
-	// Pruned: retention has deleted events of this consumer above the cursor.
+	// Pruned says that retention has deleted events of this consumer above the cursor.
 	Pruned Reason = "pruned"
-	// Ahead: the cursor is beyond the newest position, as after a restore from a backup.
+	// Ahead says that the cursor is beyond the newest position, as after a restore from a backup.
 	Ahead Reason = "ahead"
 )
 

@@ -38,7 +38,7 @@ type doorbell struct {
 }
 
 // observe notes what a read found.
-func (d *doorbell) observe(now time.Time, events int, writers bool) {
+func (d *doorbell) observe(events int, writers bool) {
 	d.writers = writers
 	d.events += events
 	if events > 0 {
@@ -47,7 +47,7 @@ func (d *doorbell) observe(now time.Time, events int, writers bool) {
 }
 
 // rang notes that a notification has arrived.
-func (d *doorbell) rang(time.Time) {
+func (d *doorbell) rang() {
 	d.rings++
 	d.gentle = 0
 }

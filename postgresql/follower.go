@@ -99,7 +99,7 @@ func newest(ctx context.Context, conn *pgx.Conn) (n int64, err error) {
 func (f *follower) Read(ctx context.Context, after int64, consumers []string) (core.Read, error) {
 	r, err := f.read(ctx, after, consumers)
 	if err == nil {
-		f.doorbell.observe(time.Now(), len(r.Events), r.Writers > 0)
+		f.doorbell.observe(len(r.Events), r.Writers > 0)
 	}
 	return r, err
 }
@@ -193,7 +193,7 @@ func (f *follower) wait(ctx context.Context, pause time.Duration) error {
 	_, err := f.conn.WaitForNotification(timeout)
 	switch {
 	case err == nil:
-		f.doorbell.rang(time.Now())
+		f.doorbell.rang()
 		return nil
 	case ctx.Err() == nil && timeout.Err() != nil && !f.conn.IsClosed():
 		return nil

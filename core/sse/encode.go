@@ -1,3 +1,5 @@
+// Package sse answers GET /events with Server-Sent Events (WHATWG HTML, section 9.2): each stream is a session
+// of a core.Hub, written out.
 package sse
 
 import (

@@ -1,0 +1,88 @@
+# Tools are pinned here and installed below .tools, so that they stay out of go.mod.
+GOLANGCI_LINT_VERSION := v2.15.0
+OAPI_CODEGEN_VERSION  := v2.8.2
+
+TOOLS := $(CURDIR)/.tools
+GO    ?= go
+
+export GOTOOLCHAIN ?= local
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z0-9_-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+## The service
+
+.PHONY: build
+build: ## build bin/stream and bin/poll
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/stream ./cmd/poll
+
+.PHONY: run
+run: build ## start the service with a development PostgreSQL and print what to paste next
+	@exec bin/stream
+
+.PHONY: test
+test: ## run the tests against a real PostgreSQL, which they start themselves
+	$(GO) test ./...
+
+## Checks
+
+.PHONY: race
+race: ## run the tests with the race detector
+	$(GO) test -race ./...
+
+.PHONY: lint
+lint: $(TOOLS)/bin/golangci-lint-$(GOLANGCI_LINT_VERSION) ## gofmt, go vet, golangci-lint
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "not gofmt-clean: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./core/... ./cmd/... ./postgresql/... ./functions/poll
+	$< run ./...
+
+$(TOOLS)/bin/golangci-lint-$(GOLANGCI_LINT_VERSION):
+	GOBIN=$(TOOLS)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	mv $(TOOLS)/bin/golangci-lint $@
+
+FUZZTIME ?= 10s
+.PHONY: fuzz
+fuzz: ## fuzz everything that parses input, FUZZTIME (10s) each
+	@set -e; for file in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$file); do \
+			echo "$$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file); \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## measure, beside the table without us and other servers, and print tables
+	$(GO) run ./bench $(BENCH)
+
+## The OpenAPI document and its clients
+
+.PHONY: openapi
+openapi: ## generate openapi/openapi.yaml and openapi/openapi-3.0.yaml
+	$(GO) generate ./openapi
+
+## AWS Lambda
+
+LAMBDA_BUILD = CGO_ENABLED=0 GOOS=linux $(GO) build -tags lambda.norpc -trimpath -ldflags="-s -w"
+
+.PHONY: build-PollFunction
+build-PollFunction: # called by sam build, which sets ARTIFACTS_DIR
+	GOARCH=arm64 $(LAMBDA_BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./functions/poll
+
+.PHONY: sam-local
+sam-local: ## run the function under sam local (needs sam and Docker)
+	@command -v sam >/dev/null || { echo "sam is missing: pip install aws-sam-cli"; exit 1; }
+	@docker info >/dev/null 2>&1 || { echo "no Docker engine answers, and sam local runs functions in containers: use make lambda-local"; exit 1; }
+	sam build && sam local start-api
+
+.PHONY: lambda-local
+lambda-local: ## run the function's real bootstrap behind a local HTTP API, without Docker (needs DATABASE_URL)
+	@test -n "$$DATABASE_URL" || { echo "DATABASE_URL is not set: start make run in another terminal and take its connection string"; exit 1; }
+	$(LAMBDA_BUILD) -o build/lambda/bootstrap ./functions/poll
+	$(GO) run ./functions/gateway/gatewaytest/lambda-local build/lambda/bootstrap
+
+.PHONY: clean
+clean: ## remove what was built and installed here
+	rm -rf bin build .aws-sam $(TOOLS)
