@@ -128,10 +128,15 @@ func (h *Hub) Draining() <-chan struct{} { return h.draining }
 // Open starts a session of a consumer after a cursor; FromNow means after the newest position. The session
 // calls wake, from any goroutine and with no regard to what went before, whenever Take may have something
 // new; wake must not block and must not call back into the hub, and may be called once more after the
-// session was closed. The caller must close the session.
+// session was closed. The caller must close the session. Before the hub has started it is ErrUnavailable.
 func (h *Hub) Open(consumer string, cursor int64, types Types, wake func()) (*Session, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	select {
+	case <-h.started:
+	default:
+		return nil, ErrUnavailable // no cursor means anything before the first position is known
+	}
 	if h.sessions >= h.limits.Sessions {
 		h.counters.RefusedSessions++
 		return nil, ErrTooManySessions

@@ -34,7 +34,7 @@ type pager struct {
 // ask queues a session for a page. It runs under the hub's mutex.
 func (p *pager) ask(s *Session) {
 	p.queue = append(p.queue, s)
-	if p.readers < p.hub.limits.Pagers {
+	if p.readers < p.hub.limits.Pagers && p.hub.ctx.Err() == nil {
 		p.readers++
 		p.running.Go(p.read)
 	}
@@ -93,7 +93,7 @@ func (p *pager) deliver(sessions []*Session, queries []PageQuery, pages []Page) 
 		s, page := sessions[i], &pages[i]
 		h.counters.Pages++
 		h.counters.PageEvents += int64(len(page.Events))
-		s.paging = false
+		s.paging, s.err = false, nil // a failure before this answer is of no interest any more
 		if s.closed {
 			continue
 		}
