@@ -23,8 +23,7 @@ const (
 // Run follows the store until ctx ends. It returns an error only if the store cannot be followed at the
 // start; a connection lost later is replaced, and the sessions stay open meanwhile.
 func (h *Hub) Run(ctx context.Context) error {
-	defer h.pager.running.Wait()
-	defer h.stop()
+	defer h.end()
 	for failures := 0; ; {
 		err := h.follow(ctx, func() { failures = 0 })
 		if ctx.Err() != nil {
@@ -44,6 +43,15 @@ func (h *Hub) Run(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// end stops the readers of history and waits for them. None starts once the hub's context has ended, which
+// the mutex makes a moment.
+func (h *Hub) end() {
+	h.mu.Lock()
+	h.stop()
+	h.mu.Unlock()
+	h.pager.running.Wait()
 }
 
 // backoff is the pause after a number of failures in a row, jittered so that the instances of a service do
@@ -192,12 +200,16 @@ func (h *Hub) publish(events []*Event, position int64) []*Session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.position = position
+	var woken []*tail
 	for _, t := range h.fresh {
-		t.floor = position
+		if t.floor < position {
+			// A session may have looked since, in vain. What this read found for it is history now.
+			t.floor, t.woken = position, true
+			woken = append(woken, t)
+		}
 	}
 	h.fresh = h.fresh[:0]
 
-	var woken []*tail
 	for _, e := range events {
 		t := h.tails[e.Consumer]
 		if t == nil || e.ID <= t.floor || e.Payload == nil {
