@@ -78,7 +78,7 @@ func (h *Hub) follow(ctx context.Context, connected func()) error {
 	h.begin(newest)
 	connected()
 	var held heldBack
-	var swept time.Time
+	var swept, published time.Time
 	for {
 		more, err := h.readOnce(ctx, f, &held)
 		if err != nil {
@@ -88,12 +88,32 @@ func (h *Hub) follow(ctx context.Context, connected func()) error {
 			h.sweep(now)
 			swept = now
 		}
+		if woken := len(h.waking); woken > 0 {
+			now := time.Now()
+			breathe(ctx, woken, now.Sub(published))
+			published = now
+		}
 		if more {
 			continue
 		}
 		if err := f.Wait(ctx); err != nil {
 			return fmt.Errorf("wait for events: %w", err)
 		}
+	}
+}
+
+// breathe lets a large fan-out be written before more is read. When events come faster than that, sessions
+// get several in one write instead of a write for each, which is what a delivery mostly costs; the events
+// wait as long as it would take to write them one by one. A lone event is never held up.
+func breathe(ctx context.Context, woken int, sinceLast time.Duration) {
+	const perSession, maximum = 8 * time.Microsecond, 50 * time.Millisecond
+	pause := min(time.Duration(woken)*perSession, maximum)
+	if woken < 100 || sinceLast > 2*pause {
+		return
+	}
+	select {
+	case <-time.After(pause):
+	case <-ctx.Done():
 	}
 }
 
@@ -128,6 +148,7 @@ func (h *Hub) readOnce(ctx context.Context, f Follower, held *heldBack) (more bo
 	if err != nil {
 		return false, fmt.Errorf("read events: %w", err)
 	}
+	h.waking = h.waking[:0]
 	if r.Sequence < after {
 		newest, err := f.Newest(ctx)
 		if err != nil {

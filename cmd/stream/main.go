@@ -55,7 +55,7 @@ func run(args []string) error {
 		args = args[1:]
 	}
 	var c config
-	s := settings.New("stream", "pushes events out of PostgreSQL: Server-Sent Events and long-polling\n\nstream [migrate] [settings]")
+	s := settings.New("stream", "Pushes events out of PostgreSQL: Server-Sent Events and long-polling.\n`stream migrate` brings the schema up to date and ends.")
 	c.define(s)
 	if err := s.Parse(args, os.Getenv); err != nil {
 		return err

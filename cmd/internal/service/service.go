@@ -37,7 +37,7 @@ func (c *Config) Define(s *settings.Set, port int) {
 	s.Int(&c.Limits.Pagers, "REPLAY_CONNECTIONS", 4, settings.Between(1, 1000), "Connections, besides the one that follows, that replays may borrow for a page at a time.")
 
 	s.Section("Sessions")
-	s.Int(&c.Limits.Sessions, "MAX_SESSIONS", 20_000, settings.Between(1, 10_000_000), "Streams and waiting polls that this instance holds at a time (503 above).")
+	s.Int(&c.Limits.Sessions, "MAX_SESSIONS", 10_000, settings.Between(1, 10_000_000), "Streams and waiting polls that this instance holds at a time (503 above).")
 	s.Int(&c.Limits.SessionsPerConsumer, "MAX_SESSIONS_PER_CONSUMER", 2_000, settings.Between(1, 10_000_000), "Of these, for one consumer (429 above).")
 	s.Int(&c.Limits.TailBytes, "TAIL_BYTES", 32<<20, settings.Between(1<<10, 1<<40), "Memory for recent events, which are delivered without the database.")
 
@@ -127,7 +127,6 @@ func Run(name string, c *Config, routes func(ctx context.Context, s *Service) er
 	if s.Close != nil {
 		defer s.Close()
 	}
-	log.Info("serving", "address", server.Addr().String())
 	start := time.Now()
 	err = server.Serve(stop, kill, web.Handler(c.Web, s.Mux, log))
 	log.Info("stopped", "uptime", time.Since(start).Round(time.Millisecond))

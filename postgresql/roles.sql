@@ -1,0 +1,21 @@
+-- Least privilege: three roles without a login, to be granted to the users of applications and services. Run
+-- it as the owner of the table, after `stream migrate`:
+--
+--   psql "$DATABASE_URL" -f postgresql/roles.sql
+--
+-- The owner itself is whoever ran `stream migrate`; it alone can change the schema, and delete what
+-- retention no longer keeps.
+
+\set ON_ERROR_STOP on
+begin;
+
+-- Applications: events are appended and never changed. The triggers do the rest with the owner's rights.
+create role event_piper_writer nologin;
+grant insert on events to event_piper_writer;
+
+-- stream, poll and the Lambda.
+create role event_piper_reader nologin;
+grant select on events, events_pruned, events_schema_version to event_piper_reader;
+grant select on sequence events_id_seq to event_piper_reader;
+
+commit;
