@@ -17,20 +17,54 @@ import (
 	"github.com/event-piper/event-piper/core/sse"
 )
 
-// noStore is a store that cannot be reached.
-type noStore struct{ core.Store }
+// stuckStore is a store with a transaction in flight that holds two ids back, and nothing new to read.
+type stuckStore struct {
+	core.Store
+	waiting chan struct{} // closed when the follower waits, after its only read
+}
 
-func (noStore) Follow(context.Context) (core.Follower, error) { return nil, errors.New("not reachable") }
+func (s stuckStore) Follow(context.Context) (core.Follower, error) { return s, nil }
+func (s stuckStore) Newest(context.Context) (int64, error)         { return 5, nil }
+func (s stuckStore) FillPayloads(context.Context, []*core.Event) (int, error) {
+	return 0, nil
+}
+func (s stuckStore) Close() {}
 
-// full returns the registry of a stream, which has every metric there is.
-func full(t *testing.T) (*metrics.Metrics, *core.Hub, *sse.Stats) {
+func (s stuckStore) Read(context.Context, int64, []string) (core.Read, error) {
+	return core.Read{Sequence: 7, Watermark: 5, Writers: 1, OldestWriter: 4711}, nil
+}
+
+func (s stuckStore) Wait(ctx context.Context) error {
+	close(s.waiting)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// full returns the metrics of a stream, which are all there are, over a hub that does not run.
+func full(t *testing.T) (*metrics.Metrics, *core.Hub, stuckStore, *sse.Stats) {
 	t.Helper()
-	hub := core.NewHub(noStore{}, core.Limits{Sessions: 2, SessionsPerConsumer: 1}, slog.New(slog.DiscardHandler))
+	store := stuckStore{waiting: make(chan struct{})}
+	hub := core.NewHub(store, core.Limits{Sessions: 2, SessionsPerConsumer: 1}, slog.New(slog.DiscardHandler))
 	streams := &sse.Stats{}
 	m := metrics.New("v1.2.3")
 	m.Hub(hub)
 	m.Streams(streams)
-	return m, hub, streams
+	return m, hub, store, streams
+}
+
+// run runs a hub until the test ends, and returns when it has read.
+func run(t *testing.T, hub *core.Hub, store stuckStore) {
+	t.Helper()
+	ended := make(chan error, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { ended <- hub.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("run the hub: %v", err)
+		}
+	})
+	<-store.waiting
 }
 
 func scrape(t *testing.T, m *metrics.Metrics) string {
@@ -61,7 +95,7 @@ func wantLines(t *testing.T, text string, lines ...string) {
 }
 
 func TestScrapeBeforeAnythingHappened(t *testing.T) {
-	m, _, _ := full(t)
+	m, _, _, _ := full(t)
 	wantLines(t, scrape(t, m),
 		`event_piper_build_info{version="v1.2.3"} 1`,
 		`event_piper_following 0`,
@@ -76,8 +110,28 @@ func TestScrapeBeforeAnythingHappened(t *testing.T) {
 	)
 }
 
+func TestScrapeOfAHubHeldBack(t *testing.T) {
+	m, hub, store, _ := full(t)
+	run(t, hub, store)
+	text := scrape(t, m)
+	wantLines(t, text,
+		`event_piper_following 1`,
+		`event_piper_reconnects_total 0`,
+		`event_piper_reads_total 1`,
+		`event_piper_position 5`,
+		`event_piper_watermark 5`,
+		`event_piper_writers 1`,
+		`event_piper_events_held_back 2`,
+		`event_piper_held_back_seconds 0`,
+	)
+	if strings.Contains(text, "event_piper_last_read_timestamp_seconds 0\n") {
+		t.Error("want the time of the read, got 0")
+	}
+}
+
 func TestScrapeCountsSessionsAndRefusals(t *testing.T) {
-	m, hub, streams := full(t)
+	m, hub, store, streams := full(t)
+	run(t, hub, store)
 	open := func(consumer string, want error) {
 		t.Helper()
 		if _, err := hub.Open(consumer, core.FromNow, nil, func() {}); !errors.Is(err, want) {
@@ -113,7 +167,7 @@ func TestScrapeCountsSessionsAndRefusals(t *testing.T) {
 
 // TestLint follows https://prometheus.io/docs/practices/naming.
 func TestLint(t *testing.T) {
-	m, _, _ := full(t)
+	m, _, _, _ := full(t)
 	problems, err := promlint.New(strings.NewReader(scrape(t, m))).Lint()
 	if err != nil {
 		t.Fatal(err)
