@@ -22,6 +22,7 @@ import (
 	"github.com/event-piper/event-piper/core/settings"
 	"github.com/event-piper/event-piper/core/sse"
 	"github.com/event-piper/event-piper/core/web"
+	"github.com/event-piper/event-piper/openapi"
 	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/devdb"
 )
@@ -79,6 +80,7 @@ func run(args []string) error {
 			return err
 		}
 		s.Mux.Handle("GET /events", s.Authenticate(streams))
+		openapi.Register(s.Mux, openapi.Config{Poller: s.Hub, Authenticate: s.Authenticate, Log: s.Log, Streams: true})
 		s.Drain = streams.Drain
 		s.Close = streams.Close
 		return nil

@@ -26,7 +26,7 @@ type Config struct {
 	// DatabaseURL is a libpq connection string; what it leaves out comes from libpq's PG* variables.
 	DatabaseURL string
 	Web         web.Config
-	Auth        AuthConfig
+	Auth        auth.Config
 	Limits      core.Limits
 }
 
@@ -83,7 +83,7 @@ func Run(name string, c *Config, routes func(ctx context.Context, s *Service) er
 	}
 	defer func() { _ = server.Close() }() // fails only if it is closed already
 
-	authenticator, err := c.Auth.authenticator(kill, log)
+	authenticator, err := c.Auth.Open(kill, log)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func Run(name string, c *Config, routes func(ctx context.Context, s *Service) er
 	s := &Service{
 		Config: c, Log: log, Hub: hub, Mux: http.NewServeMux(),
 		Health:       &health.Health{Down: func(*http.Request) string { return hub.Healthy() }},
-		Authenticate: authenticate(c, authenticator),
+		Authenticate: c.Web.Authenticate(authenticator, nil),
 	}
 	s.Health.Register(s.Mux)
 	if err := routes(kill, s); err != nil {
@@ -131,19 +131,4 @@ func Run(name string, c *Config, routes func(ctx context.Context, s *Service) er
 	err = server.Serve(stop, kill, web.Handler(c.Web, s.Mux, log))
 	log.Info("stopped", "uptime", time.Since(start).Round(time.Millisecond))
 	return err
-}
-
-// authenticate identifies the consumer, notes it for the access log, and limits its requests.
-func authenticate(c *Config, a auth.Authenticator) func(http.Handler) http.Handler {
-	identify := auth.Middleware(a, nil)
-	limiter := web.NewLimiter(c.Web.RequestRate)
-	return func(next http.Handler) http.Handler {
-		limited := limiter.Handler(next)
-		return identify(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if id, ok := auth.FromContext(r.Context()); ok {
-				web.AccessFrom(r.Context()).Consumer = id.Consumer
-			}
-			limited.ServeHTTP(w, r)
-		}))
-	}
 }

@@ -1,22 +1,22 @@
-package service
+package auth
 
 import (
 	"context"
 	"log/slog"
 	"time"
 
-	"github.com/event-piper/event-piper/core/auth"
 	"github.com/event-piper/event-piper/core/settings"
 )
 
-// AuthConfig is the settings that say who is asking.
-type AuthConfig struct {
+// Config is the settings that say who is asking.
+type Config struct {
+	// Mode is "gateway" or "jwt".
 	Mode string
-	JWT  auth.JWTConfig
+	JWT  JWTConfig
 }
 
 // Define defines the settings.
-func (c *AuthConfig) Define(s *settings.Set) {
+func (c *Config) Define(s *settings.Set) {
 	s.Section("Authentication")
 	s.Choice(&c.Mode, "AUTH", "gateway", []string{"gateway", "jwt"}, "gateway: an API gateway in front authenticates and sets X-Consumer-Id; jwt: check a bearer token here.")
 	s.Secret(&c.JWT.HMACSecret, "JWT_SECRET", "Secret of HS256 tokens, at least 32 bytes.")
@@ -29,9 +29,10 @@ func (c *AuthConfig) Define(s *settings.Set) {
 	s.Duration(&c.JWT.Leeway, "JWT_LEEWAY", 30*time.Second, settings.Between(time.Duration(0), 10*time.Minute), "Clock difference to tolerate.")
 }
 
-func (c *AuthConfig) authenticator(ctx context.Context, log *slog.Logger) (auth.Authenticator, error) {
+// Open returns the authenticator that the settings ask for. Its keys, if any, are read until ctx ends.
+func (c *Config) Open(ctx context.Context, log *slog.Logger) (Authenticator, error) {
 	if c.Mode == "gateway" {
-		return auth.Gateway(), nil
+		return Gateway(), nil
 	}
-	return auth.JWT(ctx, c.JWT, log)
+	return JWT(ctx, c.JWT, log)
 }

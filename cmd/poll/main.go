@@ -1,0 +1,32 @@
+// Poll answers long-polls of events out of PostgreSQL on GET /events/poll.
+//
+//	poll            serve
+//	poll --help     every setting with its default
+//
+// It needs a PostgreSQL primary with the schema that `stream migrate` makes, and holds one connection to it,
+// and a few more while somebody replays. Signals and exit codes are those of stream.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/event-piper/event-piper/cmd/internal/service"
+	"github.com/event-piper/event-piper/core/settings"
+	"github.com/event-piper/event-piper/openapi"
+)
+
+func main() { os.Exit(service.Exit("poll", os.Stderr, run(os.Args[1:]))) }
+
+func run(args []string) error {
+	var c service.Config
+	s := settings.New("poll", "Answers long-polls of events out of PostgreSQL.")
+	c.Define(s, 4001)
+	if err := s.Parse(args, os.Getenv); err != nil {
+		return err
+	}
+	return service.Run("event-piper poll", &c, func(_ context.Context, s *service.Service) error {
+		openapi.Register(s.Mux, openapi.Config{Poller: s.Hub, Authenticate: s.Authenticate, Log: s.Log})
+		return nil
+	})
+}

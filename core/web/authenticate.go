@@ -1,0 +1,24 @@
+package web
+
+import (
+	"net/http"
+
+	"github.com/event-piper/event-piper/core/auth"
+)
+
+// Authenticate returns what to put in front of a handler that must know the consumer: it identifies the
+// consumer, notes it for the access log, and keeps its requests below the rate. It reports the reason of each
+// refusal to refused, which may be nil.
+func (c *Config) Authenticate(a auth.Authenticator, refused func(reason string)) func(http.Handler) http.Handler {
+	identify := auth.Middleware(a, refused)
+	limiter := NewLimiter(c.RequestRate)
+	return func(next http.Handler) http.Handler {
+		limited := limiter.Handler(next)
+		return identify(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if id, ok := auth.FromContext(r.Context()); ok {
+				AccessFrom(r.Context()).Consumer = id.Consumer
+			}
+			limited.ServeHTTP(w, r)
+		}))
+	}
+}

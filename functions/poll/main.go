@@ -1,0 +1,76 @@
+// Poll is GET /events/poll as an AWS Lambda, behind an API Gateway HTTP API or a Function URL.
+//
+// Settings come from the environment: DATABASE_URL, POLL_WAIT, and those of authentication and logging that
+// the containers have, too. An environment holds one connection, and listens only while a poll waits.
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"github.com/event-piper/event-piper/core/auth"
+	"github.com/event-piper/event-piper/core/health"
+	"github.com/event-piper/event-piper/core/settings"
+	"github.com/event-piper/event-piper/core/web"
+	"github.com/event-piper/event-piper/functions/gateway"
+	"github.com/event-piper/event-piper/openapi"
+	"github.com/event-piper/event-piper/postgresql"
+)
+
+type config struct {
+	databaseURL string
+	pollWait    string
+	auth        auth.Config
+	web         web.Config
+}
+
+func (c *config) define(s *settings.Set) {
+	s.Section("Database")
+	s.Secret(&c.databaseURL, "DATABASE_URL", "PostgreSQL connection string; what it leaves out is taken from libpq's PG* variables.")
+	s.Choice(&c.pollWait, "POLL_WAIT", "listen", []string{"listen", "interval"}, "listen: LISTEN while a poll waits; interval: read again and again, for a pooler without LISTEN.")
+	c.auth.Define(s)
+	c.web.DefineLog(s)
+}
+
+func main() {
+	handler, closeSolo, err := newHandler(context.Background(), os.Args[1:], os.Getenv)
+	if err != nil {
+		_, _ = fmt.Fprintf(os.Stderr, "poll: %v\n", err) // nowhere else to say it
+		os.Exit(settings.ExitCode(err))
+	}
+	lambda.StartWithOptions(handler, lambda.WithEnableSIGTERM(closeSolo))
+}
+
+// newHandler puts the function together.
+func newHandler(ctx context.Context, args []string, getenv func(string) string) (handler any, closeSolo func(), err error) {
+	var c config
+	s := settings.New("poll", "Answers long-polls of events out of PostgreSQL, as an AWS Lambda.")
+	c.define(s)
+	if err := s.Parse(args, getenv); err != nil {
+		return nil, nil, err
+	}
+	log := web.Logger(c.web.LogFormat, c.web.LogLevel, os.Stderr)
+	authenticator, err := c.auth.Open(ctx, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	solo, err := postgresql.OpenSolo(c.databaseURL, "event-piper lambda", c.pollWait == "interval", log)
+	if err != nil {
+		return nil, nil, err
+	}
+	mux := http.NewServeMux()
+	h := health.Health{Down: func(r *http.Request) string {
+		if err := solo.Ping(r.Context()); err != nil {
+			log.Warn("events cannot be read", "error", err)
+			return "events cannot be read"
+		}
+		return ""
+	}}
+	h.Register(mux)
+	openapi.Register(mux, openapi.Config{Poller: solo, Authenticate: c.web.Authenticate(authenticator, nil), Log: log})
+	return gateway.Handler(web.Handler(c.web, mux, log), log), solo.Close, nil
+}
