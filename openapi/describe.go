@@ -1,0 +1,233 @@
+package openapi
+
+import (
+	"net/http"
+	"reflect"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/event-piper/event-piper/core"
+	"github.com/event-piper/event-piper/core/problem"
+)
+
+const overview = `Events out of PostgreSQL, pushed over HTTP: as Server-Sent Events or by long-polling.
+
+An event's id is a position. A consumer keeps the id of the last event it has seen, its *cursor*, and asks for what comes after it, from any instance and in either way. Events come in ascending order of their ids, and an id never appears after a higher one was delivered.
+
+Errors are problems (RFC 9457). Besides those listed with each operation, any path may answer 404 or 405, and a request with a body 408 or 413. Each answer carries an X-Request-Id to be quoted when asking about it.`
+
+// describe completes what Huma knows of the operations it serves with everything else that clients need.
+func describe(o *huma.OpenAPI, streams bool) *huma.OpenAPI {
+	o.Info.Description = overview
+	o.Info.Contact = &huma.Contact{Name: "Event Piper", URL: "https://github.com/event-piper/event-piper"}
+	o.Info.License = &huma.License{Name: "Apache 2.0", URL: "https://www.apache.org/licenses/LICENSE-2.0.html"}
+	o.Servers = []*huma.Server{{URL: "/", Description: "Where this document comes from."}}
+	o.Tags = []*huma.Tag{
+		{Name: "events", Description: "Events of the consumer who asks."},
+		{Name: "health", Description: "Whether events are being delivered."},
+	}
+	o.Components.SecuritySchemes = securitySchemes
+	if streams {
+		o.AddOperation(streamOperation())
+	}
+	for _, op := range healthOperations(o.Components.Schemas) {
+		o.AddOperation(op)
+	}
+	for _, s := range o.Components.Schemas.Map() {
+		s.AdditionalProperties = nil // members may be added, which clients should ignore
+	}
+	return o
+}
+
+// securitySchemes is documentation: the service is set to trust a gateway or to check tokens itself.
+var securitySchemes = map[string]*huma.SecurityScheme{
+	"gateway": {
+		Type: "apiKey", In: "header", Name: "X-Consumer-Id",
+		Description: "The consumer, set by the API gateway in front (AUTH=gateway).",
+	},
+	"bearer": {
+		Type: "http", Scheme: "bearer", BearerFormat: "JWT",
+		Description: "A token that the service checks itself (AUTH=jwt).",
+	},
+	"accessToken": {
+		Type: "apiKey", In: "query", Name: "access_token",
+		Description: "The same token for clients that cannot set headers (RFC 6750).",
+	},
+	"cookie": {
+		Type: "apiKey", In: "cookie", Name: "access_token",
+		Description: "The same token in a cookie, whose name is the setting JWT_COOKIE.",
+	},
+}
+
+var security = []map[string][]string{{"gateway": {}}, {"bearer": {}}, {"accessToken": {}}, {"cookie": {}}}
+
+func pollOperation(schemas huma.Registry) huma.Operation {
+	responses := problems(400, 401, 403, 410, 414, 422, 429, 500, 503)
+	responses["200"] = &huma.Response{
+		Description: "Events, or none after the wait.",
+		Headers: map[string]*huma.Header{
+			"Cache-Control":      header("Always no-store.", "no-store"),
+			"Preference-Applied": header("The preference that was followed, if there was one.", "wait=10"),
+			"X-Request-Id":       requestID,
+		},
+		Content: map[string]*huma.MediaType{"application/json": {
+			Schema: schemas.Schema(reflect.TypeFor[eventBatch](), true, ""),
+			Examples: map[string]*huma.Example{
+				"events": {Summary: "An event", Value: map[string]any{
+					"events": []any{map[string]any{
+						"id": 6, "type": "insert", "timestamp": "2026-03-01T12:00:00.123456Z", "payload": map[string]any{"foo": "bar"},
+					}},
+					"cursor": 6, "more": false,
+				}},
+				"none": {Summary: "Nothing happened within the wait", Value: map[string]any{
+					"events": []any{}, "cursor": 6, "more": false,
+				}},
+			},
+		}},
+	}
+	return huma.Operation{
+		Method: http.MethodGet, Path: pollPath,
+		OperationID: "pollEvents", Tags: []string{"events"},
+		Summary: "Wait for events",
+		Description: "Answers as soon as there is at least one event after the cursor, else after the wait with an empty list. " +
+			"Send the answer's cursor as after next time, at once if there is more.",
+		Security: security,
+		Parameters: []*huma.Param{
+			cursorParam("after", "query", "The cursor: the id of the last event seen. 0 is the start; without it, only events committed from now on are answered."),
+			integerParam("wait", defaultWait, 0, maxWait, "How many seconds to wait for the first event; 0 answers at once."),
+			integerParam("limit", defaultLimit, 1, maxLimit, "The most events to answer."),
+			typesParam, preferParam,
+		},
+		Responses:   responses,
+		Middlewares: huma.Middlewares{noStore},
+	}
+}
+
+func streamOperation() *huma.Operation {
+	responses := problems(400, 401, 403, 414, 429, 500, 503)
+	responses["200"] = &huma.Response{
+		Description: "A stream that does not end by itself.",
+		Headers: map[string]*huma.Header{
+			"Cache-Control":     header("Always no-cache.", "no-cache"),
+			"X-Accel-Buffering": header("Keeps nginx from holding events back.", "no"),
+			"X-Request-Id":      requestID,
+		},
+		Content: map[string]*huma.MediaType{"text/event-stream": {
+			Schema: &huma.Schema{Type: huma.TypeString, Description: "Server-Sent Events (WHATWG HTML, section 9.2)."},
+			Examples: map[string]*huma.Example{
+				"event":     {Summary: "An event: its type, and its payload as compact JSON", Value: "id: 6\nevent: insert\ndata: {\"foo\":\"bar\"}\n\n"},
+				"heartbeat": {Summary: "Nothing happened for a while", Value: "event: heartbeat\ndata: thump\n\n"},
+				"reset":     {Summary: "The cursor was not continued: it is ahead of the newest event, or events after it were pruned", Value: "event: reset\ndata: {\"reason\":\"pruned\",\"oldest\":40,\"newest\":60}\n\n"},
+				"retry":     {Summary: "How many milliseconds to wait before reconnecting", Value: "retry: 2000\n\n"},
+			},
+		}},
+	}
+	return &huma.Operation{
+		Method: http.MethodGet, Path: "/events",
+		OperationID: "streamEvents", Tags: []string{"events"},
+		Summary: "Stream events",
+		Description: "Sends the events after the cursor, then each new one as it is committed. The first frame tells how long to wait before reconnecting; " +
+			"a heartbeat breaks silence.\n\n" +
+			"A cursor that cannot be continued is answered with a reset frame, and the stream goes on from oldest if events were pruned, " +
+			"and with new events if the cursor is ahead. Neither it nor a heartbeat has an id.\n\n" +
+			"The cursor is read from the first of Last-Event-ID, lastEventId, last_event_id and after that is given; without any, only events committed from now on are sent.",
+		Security: security,
+		Parameters: []*huma.Param{
+			cursorParam("Last-Event-ID", "header", "The cursor: the id of the last event seen. 0 is the start. Clients of Server-Sent Events send it when they reconnect."),
+			cursorParam("lastEventId", "query", "The cursor, for clients that cannot set the header."),
+			cursorParam("last_event_id", "query", "The same by another name."),
+			cursorParam("after", "query", "The same by the name that polls have for it."),
+			typesParam,
+		},
+		Responses: responses,
+	}
+}
+
+// cursorParam describes a cursor. Larger integers than any cursor are taken too, as being ahead.
+func cursorParam(name, in, description string) *huma.Param {
+	return &huma.Param{
+		Name: name, In: in, Description: description, Example: 5,
+		Schema: &huma.Schema{Type: huma.TypeInteger, Format: "int64", Minimum: new(float64)},
+	}
+}
+
+func integerParam(name string, otherwise, least, most int, description string) *huma.Param {
+	return &huma.Param{
+		Name: name, In: "query", Description: description,
+		Schema: &huma.Schema{
+			Type: huma.TypeInteger, Format: "int64", Default: otherwise,
+			Minimum: ptr(float64(least)), Maximum: ptr(float64(most)),
+		},
+	}
+}
+
+var typesParam = &huma.Param{
+	Name: "types", In: "query", Example: []string{"order.created", "order.paid"},
+	Description: "Only events of these types. The parameter may be repeated, and each may list several, separated by commas.",
+	Explode:     ptr(true),
+	Schema: &huma.Schema{
+		Type: huma.TypeArray, MaxItems: ptr(core.MaxTypes),
+		Items: &huma.Schema{Type: huma.TypeString, MinLength: ptr(1), MaxLength: ptr(core.MaxNameLength)},
+	},
+}
+
+var preferParam = &huma.Param{
+	Name: "Prefer", In: "header", Example: "wait=10",
+	Description: "A preference for how many seconds to wait (RFC 7240), if the parameter wait is not given.",
+	Schema:      &huma.Schema{Type: huma.TypeString},
+}
+
+// problems describes the answers of these statuses.
+func problems(statuses ...int) map[string]*huma.Response {
+	responses := map[string]*huma.Response{}
+	for _, status := range statuses {
+		d := problemDocs[status]
+		example := map[string]any{"title": http.StatusText(status), "status": status}
+		for k, v := range d.example {
+			example[k] = v
+		}
+		r := &huma.Response{Description: d.description, Content: map[string]*huma.MediaType{
+			problem.ContentType: {Schema: &huma.Schema{Ref: "#/components/schemas/Problem"}, Example: example},
+		}}
+		switch status {
+		case http.StatusUnauthorized:
+			r.Headers = map[string]*huma.Header{"WWW-Authenticate": header("How to authenticate (RFC 9110, section 11.6.1).", "Bearer")}
+		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+			r.Headers = map[string]*huma.Header{"Retry-After": {
+				Description: "How many seconds to wait.", Example: 3,
+				Schema: &huma.Schema{Type: huma.TypeInteger, Format: "int64", Minimum: new(float64)},
+			}}
+		}
+		responses[strconv.Itoa(status)] = r
+	}
+	return responses
+}
+
+var problemDocs = map[int]struct {
+	description string
+	example     map[string]any
+}{
+	400: {"The cursor, the types or who is asking cannot be understood.", map[string]any{"detail": "X-Consumer-Id is given more than once, with different values"}},
+	401: {"Who is asking is not known.", map[string]any{"detail": "X-Consumer-Id is missing"}},
+	403: {"X-Consumer-Id names another consumer than the token.", map[string]any{"detail": "X-Consumer-Id names another consumer than the token"}},
+	410: {"The cursor cannot be continued: events after it were pruned, or it is ahead of the newest event.", map[string]any{
+		"detail": resetDetails[core.Pruned], "reason": "pruned", "oldest": 40, "newest": 60,
+	}},
+	414: {"The URL is too long.", map[string]any{"detail": "a URL takes at most 8192 bytes"}},
+	422: {"A parameter is unknown or wrong.", map[string]any{
+		"detail": "validation failed",
+		"errors": []any{map[string]any{"message": "expected number <= 30", "location": "query.wait", "value": 31}},
+	}},
+	429: {"This consumer has too many requests, or sessions, at a time.", map[string]any{"detail": core.ErrTooManySessionsOfConsumer.Error()}},
+	500: {"Something failed that is no fault of the request.", nil},
+	503: {"Events cannot be read right now, or there are too many sessions.", map[string]any{"detail": core.ErrUnavailable.Error()}},
+}
+
+func header(description, example string) *huma.Header {
+	return &huma.Header{Description: description, Example: example, Schema: &huma.Schema{Type: huma.TypeString}}
+}
+
+var requestID = header("The id of the request in the log.", "0197a6f0-6b1c-7cc3-98c4-dc0c0c07398f")
+
+func ptr[T any](v T) *T { return &v }

@@ -1,0 +1,102 @@
+package openapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/event-piper/event-piper/core"
+	"github.com/event-piper/event-piper/core/problem"
+)
+
+// Problem is a problem as all routes report it, and what is wrong with which parameter. It is Huma's error.
+type Problem struct {
+	problem.Problem
+	// Errors says what is wrong with each parameter (422).
+	Errors []*huma.ErrorDetail `json:"errors,omitempty"`
+}
+
+// TransformSchema implements huma.SchemaTransformer, for the members that are described nowhere else.
+func (*Problem) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	for name, description := range map[string]string{
+		"title":  "The status in words.",
+		"status": "The HTTP status.",
+		"detail": "What is wrong with this request, and what can be done about it.",
+		"reason": "Why a cursor cannot be continued (410).",
+		"oldest": "The lowest cursor that misses nothing of what is kept (410).",
+		"newest": "The cursor of a reader that has seen everything (410).",
+	} {
+		s.Properties[name].Description = description
+	}
+	s.Properties["reason"].Enum = []any{string(core.Pruned), string(core.Ahead)}
+	return s
+}
+
+// GetStatus implements huma.StatusError.
+func (p *Problem) GetStatus() int { return p.Status }
+
+// GetHeaders implements huma.HeadersError.
+func (p *Problem) GetHeaders() http.Header {
+	if p.RetryAfter <= 0 {
+		return nil
+	}
+	return http.Header{"Retry-After": {strconv.Itoa(int(p.RetryAfter.Round(time.Second) / time.Second))}}
+}
+
+// ContentType implements huma.ContentTypeFilter.
+func (*Problem) ContentType(string) string { return problem.ContentType }
+
+// newError makes the problems that Huma itself finds.
+func newError(status int, detail string, errs ...error) huma.StatusError {
+	if status >= http.StatusInternalServerError {
+		return internalError()
+	}
+	p := &Problem{Problem: *problem.New(status, detail)}
+	for _, err := range errs {
+		if d, ok := err.(huma.ErrorDetailer); ok { //nolint:errorlint // Huma's own are never wrapped
+			p.Errors = append(p.Errors, d.ErrorDetail())
+		}
+	}
+	return p
+}
+
+// internalError tells nothing of its cause, which belongs into the log.
+func internalError() *Problem {
+	return &Problem{Problem: *problem.New(http.StatusInternalServerError, "")}
+}
+
+// statusClientGone is what nginx logs for a client that has left; nobody receives it.
+const statusClientGone = 499
+
+// resetDetails tell what to do about a cursor that cannot be continued.
+var resetDetails = map[core.Reason]string{
+	core.Pruned: "events after this cursor have been deleted: go on from oldest, and fetch again what they told",
+	core.Ahead:  "the cursor is beyond the newest event, as after a restore: go on from newest, and fetch again what may have changed",
+}
+
+// problem maps an error of the domain to what the client may know of it. It is the only place that does.
+func (c Config) problem(ctx context.Context, err error) *Problem {
+	var reset *core.ResetError
+	var p *problem.Problem
+	switch {
+	case errors.As(err, &reset):
+		p = problem.New(http.StatusGone, resetDetails[reset.Reason])
+		p.Reason, p.Oldest, p.Newest = string(reset.Reason), &reset.Oldest, &reset.Newest
+	case errors.Is(err, core.ErrTooManySessionsOfConsumer):
+		p = problem.RetryLater(http.StatusTooManyRequests, core.ErrTooManySessionsOfConsumer.Error())
+	case errors.Is(err, core.ErrTooManySessions):
+		p = problem.RetryLater(http.StatusServiceUnavailable, core.ErrTooManySessions.Error())
+	case errors.Is(ctx.Err(), context.Canceled) && errors.Is(context.Cause(ctx), context.Canceled):
+		p = problem.New(statusClientGone, "")
+	case errors.Is(err, core.ErrUnavailable), ctx.Err() != nil: // the latter when the service is being stopped
+		p = problem.RetryLater(http.StatusServiceUnavailable, core.ErrUnavailable.Error())
+	default:
+		c.Log.ErrorContext(ctx, "cannot answer a poll", "error", err)
+		return internalError()
+	}
+	return &Problem{Problem: *p}
+}
