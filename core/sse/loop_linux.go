@@ -21,16 +21,17 @@ import (
 // It serves plain-text HTTP/1.1. The response has no length and ends with its connection, so that the
 // frames of an event are the same bytes for every stream.
 type loop struct {
-	server *Server
-	poll   *os.File // the epoll instance, itself watched by the runtime's poller
-	epoll  int
-	done   sync.WaitGroup
+	server           *Server
+	poll             *os.File // the epoll instance, itself watched by the runtime's poller
+	epoll            int
+	workers, watcher sync.WaitGroup
 
 	mu    sync.Mutex
-	ready *sync.Cond // on mu: queue has something or closed is set
+	ready *sync.Cond // on mu: queue has something, or nothing will ever be queued again
 	// Guarded by mu.
 	queue   []*fdStream
 	closed  bool
+	live    int // streams from before their session opens to after it is closed
 	byFD    map[int32]*fdStream
 	streams uint32 // how many there have been, to tell the users of one descriptor apart
 }
@@ -40,7 +41,7 @@ type fdStream struct {
 	stream
 	fd, generation int32
 	state          atomic.Int32
-	// pending is what a write has left over. It is owned by the worker whose turn it is.
+	// pending is what a write has left over, nil if nothing. It is owned by the worker whose turn it is.
 	pending []byte
 }
 
@@ -65,6 +66,7 @@ func newLoop(s *Server) (*loop, error) {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
 	}
 	if err := syscall.SetNonblock(epoll, true); err != nil {
+		_ = syscall.Close(epoll)
 		return nil, fmt.Errorf("set the epoll descriptor non-blocking: %w", err)
 	}
 	l := &loop{
@@ -72,20 +74,31 @@ func newLoop(s *Server) (*loop, error) {
 	}
 	l.ready = sync.NewCond(&l.mu)
 	for range runtime.GOMAXPROCS(0) {
-		l.done.Go(l.work)
+		l.workers.Go(l.work)
 	}
-	l.done.Go(l.watch)
+	l.watcher.Go(l.watch)
 	return l, nil
 }
 
-// close waits for the streams that were told to end, and stops.
+// close waits for the streams that were told to end, and stops. No stream may start any more.
 func (l *loop) close() {
 	l.mu.Lock()
 	l.closed = true
 	l.ready.Broadcast()
 	l.mu.Unlock()
+	l.workers.Wait() // afterwards nobody adds to the epoll instance
 	_ = l.poll.Close()
-	l.done.Wait()
+	l.watcher.Wait()
+}
+
+// count notes that a stream is about to start (1) or is over (-1). Workers outlive the last one.
+func (l *loop) count(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.live += n
+	if l.closed && l.live == 0 {
+		l.ready.Broadcast()
+	}
 }
 
 // accepts reports whether the loop can serve a request.
@@ -96,21 +109,22 @@ func (l *loop) serve(w http.ResponseWriter, _ *http.Request, a ask) error {
 	fs := new(fdStream)
 	fs.signal = func() { l.signal(fs) }
 	fs.state.Store(running) // its first turn is this one
+	l.count(1)
 	if err := l.server.start(&fs.stream, a); err != nil {
+		l.count(-1)
+		return err
+	}
+	fd, err := hijack(w, l.server.config.WriteTimeout)
+	if err != nil {
+		l.server.end(&fs.stream)
+		l.count(-1)
 		return err
 	}
 	fs.access.Detach()
-	fd, err := hijack(w)
-	if err != nil {
-		l.server.log.Warn("cannot take over a connection", "error", err)
-		l.server.end(&fs.stream)
-		fs.access.Done(l.server.log)
-		return nil
-	}
 	fs.fd = int32(fd) //nolint:gosec // descriptors are small
 	var head bytes.Buffer
 	_, _ = fmt.Fprintf(&head, "HTTP/1.1 200 OK\r\nDate: %s\r\nConnection: close\r\n", time.Now().UTC().Format(http.TimeFormat))
-	_ = w.Header().Write(&head) // a bytes.Buffer takes everything
+	_ = w.Header().Write(&head) // a bytes.Buffer takes everything; line breaks in values become spaces
 	head.WriteString("\r\n")
 	fs.pending = l.server.appendRetry(head.Bytes())
 	if err := l.add(fs); err != nil {
@@ -123,9 +137,13 @@ func (l *loop) serve(w http.ResponseWriter, _ *http.Request, a ask) error {
 	return nil
 }
 
+// tcpUserTimeout is TCP_USER_TIMEOUT of tcp(7), which package syscall lacks.
+const tcpUserTimeout = 18
+
 // hijack returns the connection as a non-blocking file descriptor of its own, apart from net/http and from
-// the runtime's poller.
-func hijack(w http.ResponseWriter) (int, error) {
+// the runtime's poller. The kernel gives the connection up when what was sent stays unacknowledged for the
+// timeout: a client that vanished without a word would hold its session for a quarter of an hour otherwise.
+func hijack(w http.ResponseWriter, timeout time.Duration) (int, error) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return 0, fmt.Errorf("hijack: %w", err)
@@ -140,18 +158,25 @@ func hijack(w http.ResponseWriter) (int, error) {
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("hijack: %w", err)
 	}
 	var fd int
 	var dupErr error
 	err = raw.Control(func(original uintptr) {
+		dupErr = syscall.SetsockoptInt(int(original), syscall.IPPROTO_TCP, tcpUserTimeout, int(timeout.Milliseconds()))
+		if dupErr != nil {
+			return
+		}
 		syscall.ForkLock.RLock()
 		defer syscall.ForkLock.RUnlock()
 		if fd, dupErr = syscall.Dup(int(original)); dupErr == nil {
 			syscall.CloseOnExec(fd)
 		}
 	})
-	return fd, errors.Join(err, dupErr)
+	if err := errors.Join(err, dupErr); err != nil {
+		return 0, fmt.Errorf("duplicate the connection: %w", err)
+	}
+	return fd, nil
 }
 
 // add has epoll watch a stream. Edge-triggered: a client that leaves, and a full socket that has room
@@ -183,11 +208,14 @@ func (l *loop) watch() {
 	for {
 		var n int
 		err := raw.Read(func(fd uintptr) bool {
-			n, _ = syscall.EpollWait(int(fd), events, 0)
+			n, _ = syscall.EpollWait(int(fd), events, 0) // fails only for a wrong descriptor
 			return n > 0
 		})
 		if err != nil {
-			return // closed
+			if !errors.Is(err, os.ErrClosed) {
+				l.server.log.Error("cannot watch connections", "error", err)
+			}
+			return
 		}
 		for _, e := range events[:n] {
 			l.mu.Lock()
@@ -230,12 +258,12 @@ func (l *loop) enqueue(fs *fdStream) {
 	l.ready.Signal()
 }
 
-// work gives turns until the loop is closed and nothing is left to do.
+// work gives turns until the loop is closed and no stream is left.
 func (l *loop) work() {
 	var scratch scratch
 	for {
 		l.mu.Lock()
-		for len(l.queue) == 0 && !l.closed {
+		for len(l.queue) == 0 && !(l.closed && l.live == 0) {
 			l.ready.Wait()
 		}
 		if len(l.queue) == 0 {
@@ -264,10 +292,11 @@ func (l *loop) work() {
 func (l *loop) turn(fs *fdStream, scratch *scratch) (more, done bool) {
 	for range turnChunks {
 		if fs.pending != nil {
-			if fs.gone.Load() || !fs.flush() {
+			if fs.over() || !fs.flush() {
 				return false, true
 			}
 			if fs.pending != nil {
+				fs.session.Discard() // nobody knows when the client reads on
 				return false, fs.late()
 			}
 		}
@@ -275,14 +304,12 @@ func (l *loop) turn(fs *fdStream, scratch *scratch) (more, done bool) {
 		if len(chunk) == 0 {
 			return false, over
 		}
-		n, err := write(fs.fd, chunk)
-		fs.wrote(n)
+		n, err := fs.write(chunk)
 		if err != nil || over {
 			return false, true
 		}
 		if n < len(chunk) {
 			fs.keep(chunk[n:], scratch)
-			return false, false
 		}
 	}
 	return true, false
@@ -290,9 +317,8 @@ func (l *loop) turn(fs *fdStream, scratch *scratch) (more, done bool) {
 
 // flush writes what is pending; it reports whether the connection still works.
 func (fs *fdStream) flush() bool {
-	n, err := write(fs.fd, fs.pending)
+	n, err := fs.write(fs.pending)
 	if n > 0 {
-		fs.wrote(n)
 		fs.pending = fs.pending[n:]
 		fs.stalled.Store(0)
 	}
@@ -307,48 +333,53 @@ func (fs *fdStream) flush() bool {
 	return true
 }
 
-// late reports that the client has taken nothing for too long.
+// late reports that what is pending is not to be waited for: the stream is ending anyway, or the client has
+// taken nothing for too long.
 func (fs *fdStream) late() bool {
-	since := fs.stalled.Load()
-	if since == 0 || fs.server.now()-since < int64(fs.server.config.WriteTimeout) {
+	if fs.server.now()-fs.stalled.Load() < int64(fs.server.config.WriteTimeout) {
 		return fs.ending.Load()
 	}
 	fs.server.stats.Stalled.Add(1)
+	// Without a reset the kernel would keep its send buffer for minutes after the close.
+	_ = syscall.SetsockoptLinger(int(fs.fd), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
 	return true
 }
 
 // keep holds on to the rest of a chunk. It is copied out of the worker's scratch, while the frame of a single
-// event stays shared; history that was read ahead is dropped, since nobody knows when the client reads on.
+// event stays shared.
 func (fs *fdStream) keep(rest []byte, scratch *scratch) {
 	fs.pending = rest
 	if scratch.used {
 		fs.pending = bytes.Clone(rest)
 	}
-	fs.stalled.Store(fs.server.now())
-	fs.session.Discard()
 }
 
 // write writes without blocking; a full socket is no error.
-func write(fd int32, b []byte) (int, error) {
+func (fs *fdStream) write(b []byte) (int, error) {
 	for {
-		n, err := syscall.Write(int(fd), b)
+		n, err := syscall.Write(int(fs.fd), b)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue
 		case errors.Is(err, syscall.EAGAIN):
 			return 0, nil
+		case err != nil:
+			return 0, fmt.Errorf("write: %w", err)
 		}
-		return max(n, 0), err
+		fs.access.Bytes += int64(n)
+		fs.wrote(n)
+		return n, nil
 	}
 }
 
-// end closes a stream's connection and forgets it.
+// end closes a stream's connection and forgets it. The order keeps the next user of the descriptor from
+// being taken for this one.
 func (l *loop) end(fs *fdStream) {
 	l.mu.Lock()
 	delete(l.byFD, fs.fd)
 	l.mu.Unlock()
-	_ = syscall.Shutdown(int(fs.fd), syscall.SHUT_WR)
 	_ = syscall.Close(int(fs.fd)) // which takes it out of epoll, too
 	l.server.end(&fs.stream)
 	fs.access.Done(l.server.log)
+	l.count(-1)
 }

@@ -1,8 +1,11 @@
 package sse
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"time"
 )
 
@@ -19,36 +22,43 @@ func (s *Server) servePlain(w http.ResponseWriter, r *http.Request, a ask) error
 		return err
 	}
 	defer s.end(st)
+	if err := st.write(r.Context(), w, woken); errors.Is(err, os.ErrDeadlineExceeded) {
+		s.stats.Stalled.Add(1)
+	}
+	return nil // any other error says that the client is gone
+}
+
+// write writes the stream until it is over, the client is gone, or a write fails.
+func (st *stream) write(ctx context.Context, w http.ResponseWriter, woken <-chan struct{}) error {
 	control := http.NewResponseController(w)
-	write := func(chunk []byte) error {
-		if err := control.SetWriteDeadline(time.Now().Add(s.config.WriteTimeout)); err != nil {
-			return fmt.Errorf("set a write deadline: %w", err)
+	chunk, done := st.server.appendRetry(nil), false
+	for {
+		var scratch scratch // not kept while the stream is idle
+		for len(chunk) > 0 {
+			if err := control.SetWriteDeadline(time.Now().Add(st.server.config.WriteTimeout)); err != nil {
+				return fmt.Errorf("set a write deadline: %w", err)
+			}
+			n, err := w.Write(chunk)
+			st.wrote(n)
+			if err != nil || done {
+				return err
+			}
+			chunk, done = st.next(&scratch)
 		}
-		n, err := w.Write(chunk)
-		if err != nil {
+		if done {
+			return nil
+		}
+		if err := control.Flush(); err != nil {
 			return err
 		}
-		st.wrote(n)
-		return nil
-	}
-	var scratch scratch
-	if write(s.appendRetry(nil)) != nil || control.Flush() != nil {
-		return nil // the client is gone
-	}
-	for {
-		chunk, done := st.next(&scratch)
-		if len(chunk) > 0 && write(chunk) != nil || done {
-			return nil
-		}
-		if len(chunk) > 0 {
-			continue
-		}
-		if control.Flush() != nil {
-			return nil
+		// Over HTTP/2 a deadline ends the stream when it passes, whether something is being written or not.
+		if err := control.SetWriteDeadline(time.Time{}); err != nil {
+			return fmt.Errorf("clear the write deadline: %w", err)
 		}
 		select {
 		case <-woken:
-		case <-r.Context().Done():
+			chunk, done = st.next(&scratch)
+		case <-ctx.Done():
 			return nil
 		}
 	}

@@ -1,8 +1,10 @@
 package sse
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/auth"
@@ -23,18 +25,22 @@ type ask struct {
 // parse reads what a request asks for. The header wins over the query: a browser that reconnects sends the
 // URL it started with and the id it has come to.
 func parse(r *http.Request) (a ask, err error) {
-	query := r.URL.Query()
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		// Ignored, a cursor that cannot be read would silently become "from now on".
+		return ask{}, errors.New("the query cannot be read")
+	}
 	if a.types, err = core.ParseTypes(query["types"]); err != nil {
 		return ask{}, fmt.Errorf("types: %w", err)
 	}
 	name, values := "Last-Event-ID", r.Header.Values("Last-Event-ID")
 	for _, parameter := range cursorParameters {
-		if len(values) == 0 || values[0] == "" {
+		if empty(values) {
 			name, values = parameter, query[parameter]
 		}
 	}
 	switch {
-	case len(values) == 0 || values[0] == "" && len(values) == 1:
+	case empty(values):
 		a.cursor = core.FromNow
 	case len(values) > 1:
 		return ask{}, fmt.Errorf("%s: given more than once", name)
@@ -45,3 +51,6 @@ func parse(r *http.Request) (a ask, err error) {
 	}
 	return a, nil
 }
+
+// empty reports that no cursor is given; polyfills send an empty one before their first event.
+func empty(values []string) bool { return len(values) == 0 || len(values) == 1 && values[0] == "" }

@@ -17,7 +17,7 @@ import (
 	"github.com/event-piper/event-piper/core/web"
 )
 
-// Config is the settings of a Server.
+// Config is the settings of a Server. All must be positive.
 type Config struct {
 	// Heartbeat is how long a stream may be silent.
 	Heartbeat time.Duration
@@ -45,6 +45,8 @@ type Server struct {
 	stats  Stats
 	// observe, if set, is given the time from an event's timestamp to its delivery.
 	observe func(time.Duration)
+
+	closing sync.Once
 
 	mu       sync.Mutex
 	streams  map[*stream]struct{} // guarded by mu
@@ -103,7 +105,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := serve(w, r, a); err != nil {
 		h.Del("X-Accel-Buffering")
-		refuse(w, err)
+		s.refuse(w, err)
 	}
 }
 
@@ -142,12 +144,17 @@ func (s *Server) end(st *stream) {
 }
 
 // refuse answers a request whose stream could not be started.
-func refuse(w http.ResponseWriter, err error) {
-	status := http.StatusServiceUnavailable
-	if errors.Is(err, core.ErrTooManySessionsOfConsumer) {
+func (s *Server) refuse(w http.ResponseWriter, err error) {
+	status, detail := http.StatusServiceUnavailable, err.Error()
+	switch {
+	case errors.Is(err, core.ErrTooManySessionsOfConsumer):
 		status = http.StatusTooManyRequests
+	case errors.Is(err, core.ErrTooManySessions), errors.Is(err, core.ErrUnavailable), errors.Is(err, errDraining):
+	default:
+		s.log.Warn("cannot start a stream", "error", err)
+		detail = "a stream cannot be started right now"
 	}
-	problem.RetryLater(status, err.Error()).Write(w)
+	problem.RetryLater(status, detail).Write(w)
 }
 
 // delivered counts events that are about to be written.
@@ -196,7 +203,8 @@ func (s *Server) Drain(ctx context.Context) {
 	}
 }
 
-// Close ends what is left of the streams at once.
+// Close ends what is left of the streams at once. The handlers of streams over HTTP/2 and TLS are told to
+// return, but not waited for: they are net/http's.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.draining = true
@@ -205,6 +213,8 @@ func (s *Server) Close() {
 		st.signal()
 	}
 	s.mu.Unlock()
-	s.wheel.close()
-	s.loop.close()
+	s.closing.Do(func() {
+		s.wheel.close()
+		s.loop.close()
+	})
 }

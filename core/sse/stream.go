@@ -40,9 +40,8 @@ type stream struct {
 // next returns what to write now, either in scratch or as bytes that other streams share, and nil when
 // there is nothing. After done the stream is to be ended.
 func (st *stream) next(scratch *scratch) (chunk []byte, done bool) {
-	now := st.server.now()
 	scratch.used = false
-	if st.gone.Load() || !st.expires.IsZero() && !time.Now().Before(st.expires) {
+	if st.over() {
 		return nil, true
 	}
 	if st.ending.Load() {
@@ -50,11 +49,11 @@ func (st *stream) next(scratch *scratch) (chunk []byte, done bool) {
 	}
 	events, err := st.session.Take(scratch.events[:0], chunkEvents, chunkBytes)
 	scratch.events = events
-	var reset *core.ResetError
-	switch {
-	case errors.As(err, &reset):
+	if reset, ok := errors.AsType[*core.ResetError](err); ok {
 		st.server.stats.Resets.Add(1)
 		return scratch.use(appendReset(scratch.bytes[:0], reset)), false
+	}
+	switch {
 	case len(events) == 1:
 		chunk = events[0].Encoded(encode)
 	case len(events) > 1:
@@ -63,7 +62,7 @@ func (st *stream) next(scratch *scratch) (chunk []byte, done bool) {
 			b = append(b, e.Encoded(encode)...)
 		}
 		chunk = scratch.use(b)
-	case now-st.sent.Load() >= int64(st.server.config.Heartbeat):
+	case st.server.now()-st.sent.Load() >= int64(st.server.config.Heartbeat):
 		st.server.stats.Heartbeats.Add(1)
 		chunk = scratch.use(append(scratch.bytes[:0], heartbeat...))
 	}
@@ -75,21 +74,26 @@ func (st *stream) next(scratch *scratch) (chunk []byte, done bool) {
 	return chunk, false
 }
 
+// over reports that the client has left or may not read any more.
+func (st *stream) over() bool {
+	return st.gone.Load() || !st.expires.IsZero() && !time.Now().Before(st.expires)
+}
+
 // wrote notes how many bytes of a chunk went out just now.
 func (st *stream) wrote(n int) {
-	st.access.Bytes += int64(n)
 	st.server.stats.Bytes.Add(int64(n))
 	st.sent.Store(st.server.now())
 }
 
 // due is when the stream next has something to do unasked, in nanoseconds of the server's clock.
 func (st *stream) due() int64 {
-	due := st.sent.Load() + int64(st.server.config.Heartbeat)
+	c, now := &st.server.config, st.server.now()
+	due := min(st.sent.Load()+int64(c.Heartbeat), now+int64(c.WriteTimeout)) // the client may stall any moment
 	if since := st.stalled.Load(); since != 0 {
-		due = since + int64(st.server.config.WriteTimeout)
+		due = since + int64(c.WriteTimeout)
 	}
 	if !st.expires.IsZero() {
-		due = min(due, st.server.now()+int64(time.Until(st.expires)))
+		due = min(due, now+int64(time.Until(st.expires)))
 	}
 	return due
 }

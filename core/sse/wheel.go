@@ -59,8 +59,7 @@ func (w *wheel) turn(now int64) {
 		for _, st := range visit {
 			due := st.due()
 			if due <= now {
-				st.signal()
-				due = now + int64(w.server.config.Heartbeat)
+				st.signal() // and see at the next tick when it is due again
 			}
 			w.place(st, due, w.current+1)
 		}
