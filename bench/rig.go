@@ -1,0 +1,93 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// rig is what most scenarios run on: an empty database, a stream server over it, and a load generator.
+type rig struct {
+	bench     *bench
+	dsn       string
+	stream    *process
+	generator *generator
+}
+
+func (b *bench) newRig(ctx context.Context, settings ...string) (r *rig, err error) {
+	r = &rig{bench: b}
+	defer func() {
+		if err != nil {
+			r.close(ctx)
+		}
+	}()
+	if r.dsn, err = b.database.copy(ctx, ours); err != nil {
+		return r, err
+	}
+	if r.stream, err = startStream(ctx, b.stream, r.dsn, settings...); err != nil {
+		return r, err
+	}
+	r.generator, err = startGenerator(ctx)
+	return r, err
+}
+
+func (r *rig) close(ctx context.Context) {
+	if r.generator != nil {
+		r.generator.stop()
+	}
+	if r.stream != nil {
+		r.stream.stop()
+	}
+	if r.dsn != "" && ctx.Err() == nil {
+		r.bench.complain(r.bench.database.drop(ctx, r.dsn))
+	}
+}
+
+// usage is the CPU time of everybody who takes part.
+type usage struct {
+	at                                 time.Time
+	server, postgresql, client, writer time.Duration
+}
+
+// used returns what has been used until now.
+func (r *rig) used() usage {
+	return usage{
+		at:         time.Now(),
+		server:     treeCPU(r.stream.pid()),
+		postgresql: treeCPU(r.bench.database.postmaster),
+		client:     treeCPU(r.generator.cmd.Process.Pid),
+		writer:     ownCPU(),
+	}
+}
+
+// since returns what has been used since an earlier moment, in seconds of CPU and of the clock.
+func (u usage) since(before usage) spent {
+	return spent{
+		wall:       u.at.Sub(before.at).Seconds(),
+		server:     (u.server - before.server).Seconds(),
+		postgresql: (u.postgresql - before.postgresql).Seconds(),
+		client:     (u.client - before.client).Seconds(),
+		writer:     (u.writer - before.writer).Seconds(),
+	}
+}
+
+type spent struct{ wall, server, postgresql, client, writer float64 }
+
+// spentHeader and cells are the columns that say where CPU time went.
+var spentHeader = []string{"server CPU s", "PostgreSQL", "client", "writer"}
+
+func (s spent) cells() []any { return []any{s.server, s.postgresql, s.client, s.writer} }
+
+// sleep waits, unless the benchmark is interrupted.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
+
+var errIncomplete = errors.New("not all events arrived")

@@ -1,0 +1,135 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+const fanoutSessions = 1000
+
+// fanout has many sessions of one consumer: every event is delivered to each of them.
+func fanout(ctx context.Context, b *bench) error {
+	r, err := b.newRig(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.close(ctx)
+	if _, err := r.generator.open(order{
+		Kind: sse, Address: r.stream.address, Path: "/events", Sessions: fanoutSessions, Consumers: 1, Consumer: "c", Cursor: -1,
+	}); err != nil {
+		return err
+	}
+	t := newTable(fmt.Sprintf("fanout: %s sessions of one consumer, payloads of 200 bytes", grouped(fanoutSessions)),
+		append([]string{"offered events/s", "in one insert", "deliveries/s", "per server CPU s", "p50", "p99"}, spentHeader...)...)
+	for _, batch := range []int{1, 2} {
+		f, err := r.fan(ctx, 200, batch, b.length(9*time.Second))
+		if err != nil {
+			return err
+		}
+		t.row(f.cells()...)
+	}
+	best, err := highest(100, func(rate float64) (*fan, error) {
+		f, err := r.fan(ctx, rate, max(int(rate/100), 1), b.length(3*time.Second))
+		if err == nil {
+			t.row(f.cells()...)
+		}
+		return f, err
+	})
+	if err != nil {
+		return err
+	}
+	t.print(b.out)
+	if best != nil {
+		b.note("highest sustained: %s deliveries/s, %s per server CPU second", cell(best.rate()), cell(best.perCPU()))
+	}
+	return nil
+}
+
+// fan is one run of the scenario.
+type fan struct {
+	offered   float64
+	batch     int
+	delivered int64
+	sustained bool
+	latency   histogram
+	spent
+}
+
+func (f *fan) rate() float64   { return float64(f.delivered) / f.wall }
+func (f *fan) perCPU() float64 { return float64(f.delivered) / f.server }
+
+func (f *fan) cells() []any {
+	name := cell(f.offered)
+	if !f.sustained {
+		name += " (too many)"
+	}
+	return append([]any{name, f.batch, f.rate(), f.perCPU(), f.latency.quantile(.5), f.latency.quantile(.99)}, f.spent.cells()...)
+}
+
+// caughtUp is how soon after the last insert everything must have arrived for a rate to count as sustained.
+const caughtUp = 250 * time.Millisecond
+
+// fan offers events at a rate. The rate was sustained if the writer kept up with it and the last delivery
+// followed the last insert soon.
+func (r *rig) fan(ctx context.Context, rate float64, batch int, length time.Duration) (*fan, error) {
+	before, err := r.generator.report(0)
+	if err != nil {
+		return nil, err
+	}
+	start := r.used()
+	w, err := write(ctx, r.dsn, offer{
+		Rate: rate, For: length, Batch: batch, Writers: 2, Consumer: func(int) string { return "c0" },
+	})
+	if err != nil {
+		return nil, err
+	}
+	wanted := before.TotalEvents + int64(w.events)*fanoutSessions
+	a, err := r.generator.await(0, wanted, 20*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	behind := time.Since(w.last)
+	f := &fan{
+		offered: rate, batch: batch, delivered: a.Events, latency: a.Latency,
+		spent: r.used().since(start), sustained: behind < caughtUp && w.late < caughtUp,
+	}
+	return f, a.check(wanted)
+}
+
+// check returns an error if a group did not receive what it should have.
+func (a *answer) check(wanted int64) error {
+	if a.TotalEvents != wanted || a.Disorder > 0 || a.Closed > 0 {
+		return fmt.Errorf("%w: %d of %d, %d out of order, %d connections closed",
+			errIncomplete, a.TotalEvents, wanted, a.Disorder, a.Closed)
+	}
+	return nil
+}
+
+// highest finds the highest rate that is sustained, to about 3 %: it doubles the rate until it is too high
+// and halves what is between.
+func highest(rate float64, run func(rate float64) (*fan, error)) (best *fan, err error) {
+	low, high := 0.0, 0.0
+	for high == 0 || high/low > 1.03 {
+		f, err := run(rate)
+		if err != nil {
+			return best, err
+		}
+		if f.sustained {
+			low, best = rate, f
+		} else {
+			high = rate
+		}
+		switch {
+		case high == 0:
+			rate *= 2
+		case low == 0:
+			return nil, nil
+		default:
+			rate = (low + high) / 2
+		}
+	}
+	return best, nil
+}

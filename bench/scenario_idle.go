@@ -1,0 +1,82 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// idleSessions holds sessions to which nothing is said but heartbeats.
+func idleSessions(ctx context.Context, b *bench) error {
+	t := newTable("idle: memory of a session without events",
+		"sessions", "server RSS before", "after", "peak", "per session", "peak per session", "kernel, both ends", "opened in")
+	for _, sessions := range []int{10_000, 19_000} {
+		if err := b.idle(ctx, t, sessions); err != nil {
+			return err
+		}
+	}
+	t.print(b.out)
+	return b.heartbeats(ctx, 19_000)
+}
+
+func (b *bench) idle(ctx context.Context, t *table, sessions int) error {
+	r, err := b.newRig(ctx, "HEARTBEAT_INTERVAL=10s")
+	if err != nil {
+		return err
+	}
+	defer r.close(ctx)
+	before, _ := memory(r.stream.pid())
+	kernel := kernelMemory()
+	opened := time.Now()
+	if _, err := r.openEach(sessions); err != nil {
+		return err
+	}
+	took := time.Since(opened)
+	if err := sleep(ctx, b.length(15*time.Second)); err != nil {
+		return err
+	}
+	after, peak := memory(r.stream.pid())
+	t.row(sessions, megabytes(before), megabytes(after), megabytes(peak), kilobytes(after-before, sessions),
+		kilobytes(peak-before, sessions), kilobytes(kernelMemory()-kernel, sessions), took)
+	return nil
+}
+
+// openEach opens sessions of as many consumers.
+func (r *rig) openEach(sessions int) (*answer, error) {
+	return r.generator.open(order{
+		Kind: sse, Address: r.stream.address, Path: "/events", Sessions: sessions, Consumers: sessions, Consumer: "c", Cursor: -1,
+	})
+}
+
+func (b *bench) heartbeats(ctx context.Context, sessions int) error {
+	r, err := b.newRig(ctx, "HEARTBEAT_INTERVAL=10s")
+	if err != nil {
+		return err
+	}
+	defer r.close(ctx)
+	if _, err := r.openEach(sessions); err != nil {
+		return err
+	}
+	if err := sleep(ctx, 11*time.Second); err != nil { // until every session has had its first
+		return err
+	}
+	if _, err := r.generator.report(0); err != nil {
+		return err
+	}
+	start := r.used()
+	if err := sleep(ctx, b.length(30*time.Second)); err != nil {
+		return err
+	}
+	s := r.used().since(start)
+	a, err := r.generator.report(0)
+	if err != nil {
+		return err
+	}
+	t := newTable("idle: heartbeats every 10 s", "sessions", "heartbeats/s", "server, of a core", "PostgreSQL", "client")
+	share := func(cpu float64) string { return fmt.Sprintf("%.1f %%", 100*cpu/s.wall) }
+	t.row(sessions, float64(a.Heartbeats)/s.wall, share(s.server), share(s.postgresql), share(s.client))
+	t.print(b.out)
+	return nil
+}

@@ -1,0 +1,112 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const streamPackage = "github.com/event-piper/event-piper/cmd/stream"
+
+// buildStream builds the program under test.
+func buildStream(ctx context.Context, dir string) (string, error) {
+	path := filepath.Join(dir, "stream")
+	output, err := exec.CommandContext(ctx, "go", "build", "-o", path, streamPackage).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build stream: %w\n%s", err, output)
+	}
+	return path, nil
+}
+
+// process is a server that is being measured.
+type process struct {
+	cmd     *exec.Cmd
+	address string
+}
+
+// startStream starts the stream server over a database, with settings on top of its defaults, and returns
+// when it is ready.
+func startStream(ctx context.Context, path, dsn string, settings ...string) (*process, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	_, port, _ := net.SplitHostPort(address)
+	cmd := exec.CommandContext(ctx, path)
+	for _, variable := range os.Environ() {
+		// PG* variables are about some other database.
+		if !strings.HasPrefix(variable, "PG") {
+			cmd.Env = append(cmd.Env, variable)
+		}
+	}
+	cmd.Env = append(cmd.Env, "DATABASE_URL="+dsn, "PORT="+port, "LOG_LEVEL=warn", "LOG_FORMAT=text", "DRAIN_TIME=1s")
+	cmd.Env = append(cmd.Env, settings...)
+	return start(ctx, cmd, address, "/manage/health")
+}
+
+// start starts a server and waits until it answers on a path.
+func start(ctx context.Context, cmd *exec.Cmd, address, path string) (*process, error) {
+	cmd.Stderr = os.Stderr
+	// So that nothing is left behind when the benchmark is killed.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	p := &process{cmd, address}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
+		if err != nil {
+			return nil, err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err == nil {
+			_ = response.Body.Close()
+			if response.StatusCode < http.StatusInternalServerError {
+				return p, nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			p.stop()
+			return nil, fmt.Errorf("%s does not get ready: %w", filepath.Base(cmd.Path), errors.Join(ctx.Err(), err))
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+func (p *process) stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	_ = p.cmd.Wait()
+}
+
+// kill ends the process without a word to its clients.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+// freeAddress is an address of the loopback interface that nobody listens on.
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String(), nil
+}
