@@ -60,6 +60,7 @@ func Register(mux *http.ServeMux, c Config) {
 	} {
 		serveDocument(mux, c.Log, path, d.media, d.make)
 	}
+	registerDocs(mux)
 }
 
 // serveDocument makes a document when it is first asked for: most instances never are.
