@@ -97,7 +97,7 @@ var hubReadings = []reading[core.Stats]{
 		func(s core.Stats) int64 { return s.Replays }),
 	counter("replay_pages_total", "Pages of history that were read.",
 		func(s core.Stats) int64 { return s.Pages }),
-	counter("replay_events_total", "Events in those pages.",
+	counter("replay_events_total", "Events in the pages of history that were read.",
 		func(s core.Stats) int64 { return s.PageEvents }),
 	counter("replay_failures_total", "Reads of history that failed and were tried again.",
 		func(s core.Stats) int64 { return s.PageFailures }),
