@@ -11,7 +11,11 @@ const (
 	ringWindow  = 100 * time.Millisecond
 	busyRings   = 10
 	quietEvents = 5
-	busyPause   = 3 * time.Millisecond
+	// The cadence leaves PostgreSQL busyShare times as long as it needed for a read, so that the heavier the
+	// traffic, the more events a read finds.
+	minBusyPause = 3 * time.Millisecond
+	maxBusyPause = 25 * time.Millisecond
+	busyShare    = 8
 	// While writers are in flight, the follower reads again soon on its own: one of them may have begun
 	// before the doorbell was armed, or roll back, and neither rings.
 	minGentlePause = 2 * time.Millisecond
@@ -32,14 +36,16 @@ type doorbell struct {
 	// one because of them.
 	writers bool
 	gentle  time.Duration
+	// took is how long the last read took.
+	took time.Duration
 	// window is when the running count of rings and events began.
 	window        time.Time
 	rings, events int
 }
 
 // observe notes what a read found.
-func (d *doorbell) observe(events int, writers bool) {
-	d.writers = writers
+func (d *doorbell) observe(events int, writers bool, took time.Duration) {
+	d.writers, d.took = writers, took
 	d.events += events
 	if events > 0 {
 		d.gentle = 0
@@ -75,7 +81,7 @@ func (d *doorbell) next(now time.Time) (changed bool) {
 func (d *doorbell) pause() time.Duration {
 	switch {
 	case !d.armed:
-		return busyPause
+		return min(max(busyShare*d.took, minBusyPause), maxBusyPause)
 	case d.writers:
 		d.gentle = min(max(2*d.gentle, minGentlePause), maxGentlePause)
 		return d.gentle

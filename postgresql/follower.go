@@ -97,9 +97,10 @@ func newest(ctx context.Context, conn *pgx.Conn) (n int64, err error) {
 
 // Read implements core.Follower.
 func (f *follower) Read(ctx context.Context, after int64, consumers []string) (core.Read, error) {
+	start := time.Now()
 	r, err := f.read(ctx, after, consumers)
 	if err == nil {
-		f.doorbell.observe(len(r.Events), r.Writers > 0)
+		f.doorbell.observe(len(r.Events), r.Writers > 0, time.Since(start))
 	}
 	return r, err
 }
