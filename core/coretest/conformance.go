@@ -1,0 +1,514 @@
+package coretest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/event-piper/event-piper/core"
+)
+
+// TestStore checks that a store keeps the promises of core.Store. Open returns an empty one for each of the
+// tests, which run in parallel.
+func TestStore(t *testing.T, open func(t *testing.T) Harness) {
+	for _, test := range []struct {
+		name string
+		run  func(*suite)
+	}{
+		{"an empty table", (*suite).emptyTable},
+		{"an id that commits late is not skipped", (*suite).lateCommit},
+		{"what was committed before a writer began is not held back", (*suite).earlierEvents},
+		{"a rollback frees the watermark and is no position", (*suite).rollback},
+		{"a savepoint's rollback frees the watermark until the next insert", (*suite).savepoint},
+		{"pages walk through the history of one consumer", (*suite).walk},
+		{"pages end early, and answer a prefix, when payloads are large", (*suite).largePages},
+		{"a large event makes a read of its own", (*suite).largeEvents},
+		{"a read of many events is cut short", (*suite).manyEvents},
+		{"retention is reported", (*suite).prunedPages},
+		{"retention above the watermark is no position", (*suite).prunedAboveWatermark},
+		{"a cursor beyond every id is ahead", (*suite).ahead},
+		{"a read brings the payloads it was asked for", (*suite).payloads},
+		{"payloads are compact and otherwise exact", (*suite).exactPayloads},
+		{"a commit ends a wait", (*suite).commitEndsWait},
+		{"a rollback ends a wait", (*suite).rollbackEndsWait},
+		{"a wait ends with its context", (*suite).cancelledWait},
+		{"racing writers lose nothing", (*suite).race},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			test.run(&suite{T: t, Harness: open(t), ctx: ctx})
+		})
+	}
+}
+
+// suite is one test's store. Its methods end the test on errors.
+type suite struct {
+	*testing.T
+	Harness
+	ctx context.Context
+}
+
+func (s *suite) ok(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *suite) begin() Transaction {
+	s.Helper()
+	tx, err := s.Begin(s.ctx)
+	s.ok(err)
+	return tx
+}
+
+func (s *suite) insertInto(tx Transaction, consumer, payload string) int64 {
+	s.Helper()
+	id, err := tx.Insert(s.ctx, consumer, "insert", payload)
+	s.ok(err)
+	return id
+}
+
+// insert commits events of a consumer in one transaction.
+func (s *suite) insert(consumer string, payloads ...string) (ids []int64) {
+	s.Helper()
+	tx := s.begin()
+	for _, payload := range payloads {
+		ids = append(ids, s.insertInto(tx, consumer, payload))
+	}
+	s.ok(tx.Commit(s.ctx))
+	return ids
+}
+
+func (s *suite) follow() core.Follower {
+	s.Helper()
+	f, err := s.Follow(s.ctx)
+	s.ok(err)
+	s.Cleanup(f.Close)
+	return f
+}
+
+func (s *suite) newest(f core.Follower) int64 {
+	s.Helper()
+	newest, err := f.Newest(s.ctx)
+	s.ok(err)
+	return newest
+}
+
+func (s *suite) read(f core.Follower, after int64, consumers ...string) core.Read {
+	s.Helper()
+	r, err := f.Read(s.ctx, after, consumers)
+	s.ok(err)
+	return r
+}
+
+func (s *suite) page(consumer string, after int64, limit int) core.Page {
+	s.Helper()
+	pages, err := s.Pages(s.ctx, []core.PageQuery{{Consumer: consumer, After: after, Limit: limit}})
+	s.ok(err)
+	if len(pages) != 1 {
+		s.Fatalf("one query was answered with %d pages, want 1", len(pages))
+	}
+	return pages[0]
+}
+
+func (s *suite) wantIDs(what string, events []*core.Event, want ...int64) {
+	s.Helper()
+	got := make([]int64, 0, len(events))
+	for _, e := range events {
+		got = append(got, e.ID)
+	}
+	if !slices.Equal(got, want) {
+		s.Errorf("%s: events %v, want %v", what, got, want)
+	}
+}
+
+// wantVisible checks that both ways to read return the same events of a consumer that has all events.
+func (s *suite) wantVisible(what string, f core.Follower, consumer string, want ...int64) {
+	s.Helper()
+	r := s.read(f, 0, consumer)
+	s.wantIDs(what+", live", r.Events, want...)
+	p := s.page(consumer, 0, 1000)
+	s.wantIDs(what+", history", p.Events, want...)
+	var last int64
+	if len(want) > 0 {
+		last = want[len(want)-1]
+	}
+	if newest := s.newest(f); newest != last || p.Newest != last || p.Next != last || p.More {
+		s.Errorf("%s: newest is %d, and the page's newest %d, next %d, more %t; want %d, %[6]d, %[6]d, false",
+			what, newest, p.Newest, p.Next, p.More, last)
+	}
+}
+
+func (s *suite) emptyTable() {
+	f := s.follow()
+	s.wantVisible("empty", f, "toto")
+	if r := s.read(f, 0); r.Sequence != 0 || r.Watermark != 0 || r.Writers != 0 || r.More {
+		s.Errorf("read %+v, want a position of 0 and no writers", r)
+	}
+}
+
+func (s *suite) lateCommit() {
+	f := s.follow()
+	late, early := s.begin(), s.begin()
+	first := s.insertInto(late, "toto", `1`)
+	second := s.insertInto(early, "toto", `2`)
+	s.ok(early.Commit(s.ctx))
+	s.wantVisible("before the late commit", f, "toto")
+	if r := s.read(f, 0); r.Sequence != second || r.Watermark >= first || r.Writers != 1 {
+		s.Errorf("sequence %d, watermark %d, %d writers; want %d, less than %d, 1", r.Sequence, r.Watermark, r.Writers, second, first)
+	}
+	s.ok(late.Commit(s.ctx))
+	s.wantVisible("after it", f, "toto", first, second)
+	if r := s.read(f, 0); r.Watermark != second || r.Writers != 0 {
+		s.Errorf("watermark %d with %d writers, want %d with none", r.Watermark, r.Writers, second)
+	}
+}
+
+func (s *suite) earlierEvents() {
+	f := s.follow()
+	ids := s.insert("toto", `1`, `2`)
+	open := s.begin()
+	third := s.insertInto(open, "toto", `3`)
+	fourth := s.insert("toto", `4`)[0]
+	s.wantVisible("while a writer is in flight", f, "toto", ids...)
+	s.ok(open.Commit(s.ctx))
+	s.wantVisible("then", f, "toto", append(ids, third, fourth)...)
+}
+
+func (s *suite) rollback() {
+	f := s.follow()
+	committed := s.insert("toto", `1`)
+	gone := s.begin()
+	drawn := s.insertInto(gone, "toto", `2`)
+	s.ok(gone.Rollback(s.ctx))
+	s.wantVisible("after a rollback", f, "toto", committed...)
+	if r := s.read(f, committed[0]); r.Sequence < drawn {
+		s.Errorf("sequence %d, want at least %d, which was drawn", r.Sequence, drawn)
+	}
+	if p := s.page("toto", drawn, 10); p.Ahead || p.Next != drawn {
+		s.Errorf("the page after the id that was drawn: ahead %t, next %d; want false, %d", p.Ahead, p.Next, drawn)
+	}
+}
+
+func (s *suite) savepoint() {
+	f := s.follow()
+	tx := s.begin()
+	s.ok(tx.Savepoint(s.ctx))
+	s.insertInto(tx, "toto", `1`)
+	held := s.insert("toto", `2`)[0]
+	s.wantVisible("with an insert behind a savepoint", f, "toto")
+	s.ok(tx.RollbackTo(s.ctx))
+	s.wantVisible("after the savepoint's rollback", f, "toto", held)
+	again := s.insertInto(tx, "toto", `3`)
+	last := s.insert("toto", `4`)[0]
+	s.wantVisible("after the next insert", f, "toto", held)
+	s.ok(tx.Savepoint(s.ctx))
+	s.insertInto(tx, "toto", `5`)
+	s.ok(tx.RollbackTo(s.ctx))
+	s.wantVisible("after the rollback of a savepoint behind an insert", f, "toto", held)
+	s.ok(tx.Commit(s.ctx))
+	s.wantVisible("in the end", f, "toto", held, again, last)
+}
+
+func (s *suite) walk() {
+	var mine []int64
+	for range 7 {
+		mine = append(mine, s.insert("toto", `{}`)...)
+		s.insert("titi", `{}`)
+	}
+	newest := s.newest(s.follow())
+	var got []*core.Event
+	cursor, reads := int64(0), 0
+	for more := true; more; reads++ {
+		p := s.page("toto", cursor, 3)
+		if len(p.Events) > 3 {
+			s.Fatalf("a page of %d events, want at most 3", len(p.Events))
+		}
+		if p.More && p.Next != p.Events[len(p.Events)-1].ID {
+			s.Errorf("with more to come the next cursor is %d, want the last event's %d", p.Next, p.Events[len(p.Events)-1].ID)
+		}
+		got, cursor, more = append(got, p.Events...), p.Next, p.More
+	}
+	s.wantIDs("all pages", got, mine...)
+	if reads != 3 {
+		s.Errorf("%d pages of 3 for 7 events, want 3", reads)
+	}
+	if p := s.page("toto", cursor, 3); p.Next != newest || p.More || p.Reset(core.PageQuery{After: cursor}) != nil {
+		s.Errorf("in the end next is %d, more %t; want %d, past the others' events, false", p.Next, p.More, newest)
+	}
+	if p := s.page("toto", 0, 7); len(p.Events) != 7 || p.More {
+		s.Errorf("a page with room for exactly all events has %d and more %t, want 7 and false", len(p.Events), p.More)
+	}
+	if p := s.page("nobody", 0, 7); len(p.Events) != 0 || p.Next != newest || p.More {
+		s.Errorf("the page of a consumer without events has %d, next %d, more %t; want 0, %d, false", len(p.Events), p.Next, p.More, newest)
+	}
+}
+
+// large is a payload of which a few make a read too large.
+var large = `"` + strings.Repeat("x", 150<<10) + `"`
+
+func (s *suite) largePages() {
+	want := map[string][]int64{}
+	queries := make([]core.PageQuery, 6)
+	for i := range queries {
+		consumer := fmt.Sprint("consumer-", i)
+		want[consumer] = s.insert(consumer, large, large, large)
+		queries[i] = core.PageQuery{Consumer: consumer, Limit: 1000}
+	}
+	got := map[string][]*core.Event{}
+	rounds := 0
+	for ; len(queries) > 0; rounds++ {
+		pages, err := s.Pages(s.ctx, queries)
+		s.ok(err)
+		if len(pages) == 0 || len(pages) > len(queries) {
+			s.Fatalf("%d queries were answered with %d pages, want at least one and no more than asked", len(queries), len(pages))
+		}
+		again := slices.Clone(queries[len(pages):])
+		for i, p := range pages {
+			q := queries[i]
+			got[q.Consumer] = append(got[q.Consumer], p.Events...)
+			for _, e := range p.Events {
+				if e.Consumer != q.Consumer {
+					s.Errorf("the page of %s has an event of %s", q.Consumer, e.Consumer)
+				}
+			}
+			if p.More {
+				again = append(again, core.PageQuery{Consumer: q.Consumer, After: p.Next, Limit: q.Limit})
+			}
+		}
+		queries = again
+	}
+	if rounds < 2 {
+		s.Errorf("18 payloads of %d bytes were read at once, want them bounded", len(large))
+	}
+	for consumer, ids := range want {
+		s.wantIDs(consumer, got[consumer], ids...)
+	}
+}
+
+func (s *suite) largeEvents() {
+	f := s.follow()
+	huge := `"` + strings.Repeat("x", 2<<20) + `"`
+	ids := s.insert("toto", huge, huge, `1`)
+	var got []*core.Event
+	for more, after := true, int64(0); more; after = got[len(got)-1].ID {
+		r := s.read(f, after, "toto")
+		if len(r.Events) != 1 {
+			s.Fatalf("read %d events after %d, want the large ones and the last alone", len(r.Events), after)
+		}
+		got, more = append(got, r.Events...), r.More
+	}
+	s.wantIDs("live", got, ids...)
+
+	bare := s.read(f, 0).Events
+	s.wantIDs("without payloads", bare, ids...)
+	rounds := 0
+	for rest := bare; len(rest) > 0; rounds++ {
+		n, err := f.FillPayloads(s.ctx, rest)
+		s.ok(err)
+		if n < 1 || n > len(rest) {
+			s.Fatalf("filled %d of %d events, want at least one", n, len(rest))
+		}
+		rest = rest[n:]
+	}
+	if rounds < 2 {
+		s.Errorf("two payloads of %d bytes were read at once, want them bounded", len(huge))
+	}
+	for i, e := range bare {
+		if len(e.Payload) != len(got[i].Payload) {
+			s.Errorf("event %d was filled with %d bytes, want %d", e.ID, len(e.Payload), len(got[i].Payload))
+		}
+	}
+}
+
+func (s *suite) manyEvents() {
+	const n = 2500
+	f := s.follow()
+	ids := s.insert("toto", slices.Repeat([]string{`{}`}, n)...)
+	r := s.read(f, 0, "toto")
+	if !r.More || len(r.Events) >= n {
+		s.Fatalf("read %d events, more %t; want fewer than %d and true", len(r.Events), r.More, n)
+	}
+	rest := s.read(f, r.Events[len(r.Events)-1].ID, "toto")
+	s.wantIDs("both reads", append(r.Events, rest.Events...), ids...)
+	if rest.More {
+		s.Error("the second read is cut short too")
+	}
+}
+
+func (s *suite) prunedPages() {
+	f := s.follow()
+	mine := s.insert("toto", `1`, `2`, `3`)
+	others := s.insert("titi", `4`)
+	s.ok(s.Delete(s.ctx, "toto", mine[1]))
+	for _, test := range []struct {
+		consumer string
+		after    int64
+		want     *core.ResetError
+	}{
+		{"toto", 0, &core.ResetError{Reason: core.Pruned, Oldest: mine[1], Newest: others[0]}},
+		{"toto", mine[0], &core.ResetError{Reason: core.Pruned, Oldest: mine[1], Newest: others[0]}},
+		{"toto", mine[1], nil},
+		{"toto", others[0], nil},
+		{"titi", 0, nil},
+	} {
+		q := core.PageQuery{Consumer: test.consumer, After: test.after, Limit: 10}
+		p := s.page(q.Consumer, q.After, q.Limit)
+		got := p.Reset(q)
+		if (got == nil) != (test.want == nil) || got != nil && *got != *test.want {
+			s.Errorf("%s after %d: %v, want %v", test.consumer, test.after, got, test.want)
+		}
+	}
+	s.ok(s.Delete(s.ctx, "titi", others[0]))
+	if newest := s.newest(f); newest != others[0] {
+		s.Errorf("after the newest event was deleted the newest position is %d, want %d still", newest, others[0])
+	}
+}
+
+func (s *suite) prunedAboveWatermark() {
+	open := s.begin()
+	late := s.insertInto(open, "toto", `1`)
+	gone := s.insert("toto", `2`)[0]
+	s.ok(s.Delete(s.ctx, "toto", gone))
+	if p := s.page("toto", 0, 10); p.Pruned >= late || p.Next >= late {
+		s.Errorf("pruned through %d, next %d: want both below %d, which is about to commit", p.Pruned, p.Next, late)
+	}
+	s.ok(open.Commit(s.ctx))
+	if p := s.page("toto", 0, 10); p.Pruned != gone {
+		s.Errorf("pruned through %d, want %d", p.Pruned, gone)
+	}
+}
+
+func (s *suite) ahead() {
+	id := s.insert("toto", `1`)[0]
+	for after, want := range map[int64]bool{0: false, id: false, id + 1: true, core.MaxID: true} {
+		q := core.PageQuery{Consumer: "toto", After: after, Limit: 10}
+		p := s.page(q.Consumer, q.After, q.Limit)
+		if p.Ahead != want {
+			s.Errorf("after %d of %d: ahead is %t, want %t", after, id, p.Ahead, want)
+		}
+		if reset := p.Reset(q); want && (reset == nil || reset.Reason != core.Ahead || reset.Resume() != id) {
+			s.Errorf("after %d: reset %v, want one that resumes at %d", after, reset, id)
+		}
+	}
+}
+
+func (s *suite) payloads() {
+	f := s.follow()
+	a := s.insert("toto", `"a"`)[0]
+	b := s.insert("titi", `"b"`)[0]
+	c := s.insert("tutu", `"c"`)[0]
+	d := s.insert("titi", `"d"`)[0]
+	r := s.read(f, 0, "toto", "tutu")
+	s.wantIDs("all consumers", r.Events, a, b, c, d)
+	for i, want := range []struct{ consumer, payload string }{{"toto", `"a"`}, {"titi", ""}, {"tutu", `"c"`}, {"titi", ""}} {
+		if e := r.Events[i]; e.Consumer != want.consumer || string(e.Payload) != want.payload || (e.Payload == nil) != (want.payload == "") {
+			s.Errorf("event %d of %s has payload %q, want %s and %q", e.ID, e.Consumer, e.Payload, want.consumer, want.payload)
+		}
+	}
+	s.ok(s.Delete(s.ctx, "titi", b))
+	n, err := f.FillPayloads(s.ctx, r.Events)
+	s.ok(err)
+	if got := string(r.Events[3].Payload); n != 4 || got != `"d"` || r.Events[1].Payload != nil {
+		s.Errorf("filled %d events, the last with %q, the deleted one with %q; want 4, \"d\", none", n, got, r.Events[1].Payload)
+	}
+	if n, err := f.FillPayloads(s.ctx, r.Events[2:]); n != 2 || err != nil {
+		s.Errorf("filled %d events that have payloads (%v), want 2", n, err)
+	}
+}
+
+func (s *suite) exactPayloads() {
+	stored := "{ \"z\" : 1.0,\n\t\"a\": 12345678901234567890.10e+400, \"a\":\"\\u0041 \\\" \\\\\", \"é\": [ ] }"
+	want := `{"z":1.0,"a":12345678901234567890.10e+400,"a":"\u0041 \" \\","é":[]}`
+	f := s.follow()
+	s.insert("toto", stored)
+	if got := string(s.read(f, 0, "toto").Events[0].Payload); got != want {
+		s.Errorf("live payload\n%s, want\n%s", got, want)
+	}
+	if got := string(s.page("toto", 0, 1).Events[0].Payload); got != want {
+		s.Errorf("page's payload\n%s, want\n%s", got, want)
+	}
+	bare := s.read(f, 0).Events
+	_, err := f.FillPayloads(s.ctx, bare)
+	s.ok(err)
+	if got := string(bare[0].Payload); got != want {
+		s.Errorf("filled payload\n%s, want\n%s", got, want)
+	}
+}
+
+// awaitEvent reads and waits until there is an event after a position.
+func (s *suite) awaitEvent(f core.Follower, after int64) *core.Event {
+	s.Helper()
+	for {
+		if r := s.read(f, after); len(r.Events) > 0 {
+			return r.Events[0]
+		}
+		s.ok(f.Wait(s.ctx))
+	}
+}
+
+func (s *suite) commitEndsWait() {
+	f := s.follow()
+	position := int64(0)
+	for range 20 {
+		inserted := make(chan int64, 1)
+		go func() {
+			tx, err := s.Begin(s.ctx)
+			if err != nil {
+				inserted <- -1
+				return
+			}
+			id, _ := tx.Insert(s.ctx, "toto", "insert", `{}`)
+			_ = tx.Commit(s.ctx) // a failure shows as an event that does not come
+			inserted <- id
+		}()
+		e := s.awaitEvent(f, position)
+		if id := <-inserted; e.ID != id {
+			s.Fatalf("event %d came, want %d", e.ID, id)
+		}
+		position = e.ID
+	}
+}
+
+func (s *suite) rollbackEndsWait() {
+	f := s.follow()
+	open := s.begin()
+	s.insertInto(open, "toto", `1`)
+	held := s.insert("toto", `2`)[0]
+	if r := s.read(f, 0); len(r.Events) > 0 {
+		s.Fatalf("read event %d past a writer in flight", r.Events[0].ID)
+	}
+	s.ok(open.Rollback(s.ctx))
+	if e := s.awaitEvent(f, 0); e.ID != held {
+		s.Errorf("event %d came, want %d", e.ID, held)
+	}
+}
+
+func (s *suite) cancelledWait() {
+	f := s.follow()
+	ctx, cancel := context.WithCancel(s.ctx)
+	waited := make(chan error, 1)
+	go func() {
+		for {
+			if err := f.Wait(ctx); err != nil {
+				waited <- err
+				return
+			}
+		}
+	}()
+	cancel()
+	if err := <-waited; !errors.Is(err, context.Canceled) {
+		s.Errorf("the wait ended with %v, want %v", err, context.Canceled)
+	}
+}
+
+func (s *suite) race() {
+	s.ok(Race{Seed: Seed(s.T), Writers: 8, Transactions: 20, Consumers: 3, Readers: 2, TailBytes: 4 << 10}.Run(s.ctx, s.Harness))
+}

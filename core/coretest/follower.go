@@ -1,0 +1,142 @@
+package coretest
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/event-piper/event-piper/core"
+)
+
+// follower implements core.Follower.
+type follower struct {
+	store *Store
+	rung  chan struct{} // has room for one ring
+	lost  chan struct{} // closed by lose
+	lose  func()
+}
+
+// Follow implements core.Store.
+func (s *Store) Follow(ctx context.Context) (core.Follower, error) {
+	if err := s.fail(ctx, "Follow", &s.calls.Follow); err != nil {
+		return nil, err
+	}
+	f := &follower{store: s, rung: make(chan struct{}, 1), lost: make(chan struct{})}
+	f.lose = sync.OnceFunc(func() { close(f.lost) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.followers[f] = struct{}{}
+	return f, nil
+}
+
+// fail returns what a call comes to before it has begun.
+func (f *follower) fail(ctx context.Context, method string, count *int) error {
+	if err := f.store.fail(ctx, method, count); err != nil {
+		f.lose()
+		return err
+	}
+	select {
+	case <-f.lost:
+		return ErrLost
+	default:
+		return nil
+	}
+}
+
+// Newest implements core.Follower.
+func (f *follower) Newest(ctx context.Context) (int64, error) {
+	if err := f.fail(ctx, "Newest", new(int)); err != nil {
+		return 0, err
+	}
+	f.store.mu.Lock()
+	defer f.store.mu.Unlock()
+	return f.store.newest(), nil
+}
+
+// Read implements core.Follower.
+func (f *follower) Read(ctx context.Context, after int64, consumers []string) (core.Read, error) {
+	s := f.store
+	if err := f.fail(ctx, "Read", &s.calls.Read); err != nil {
+		return core.Read{}, err
+	}
+	selected := map[string]bool{}
+	for _, consumer := range consumers {
+		selected[consumer] = true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := core.Read{Sequence: s.sequence, Watermark: s.watermark(), Writers: len(s.writers)}
+	for _, tx := range s.writers {
+		if tx.before == r.Watermark {
+			r.OldestWriter = tx.pid
+		}
+	}
+	limit := maxReadEvents
+	if n := s.faults.MaxEvents; n > 0 {
+		limit = n
+	}
+	bytes := 0
+	for _, e := range s.after(after) {
+		if r.More = len(r.Events) == limit || bytes >= maxReadBytes; r.More {
+			break
+		}
+		if selected[e.Consumer] {
+			bytes += len(e.Payload)
+		}
+		r.Events = append(r.Events, copied(e, selected[e.Consumer]))
+	}
+	return r, nil
+}
+
+// FillPayloads implements core.Follower.
+func (f *follower) FillPayloads(ctx context.Context, events []*core.Event) (int, error) {
+	s := f.store
+	if err := f.fail(ctx, "FillPayloads", &s.calls.FillPayloads); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	bytes, filled := 0, 0
+	for i, e := range events {
+		if e.Payload != nil {
+			continue
+		}
+		if bytes >= maxReadBytes || s.faults.MaxPayloads > 0 && filled == s.faults.MaxPayloads {
+			return i, nil
+		}
+		for _, stored := range s.after(e.ID - 1) {
+			if stored.ID == e.ID {
+				e.Payload = stored.Payload
+			}
+			break
+		}
+		bytes += len(e.Payload)
+		filled++
+	}
+	return len(events), nil
+}
+
+// Wait implements core.Follower.
+func (f *follower) Wait(ctx context.Context) error {
+	if err := f.fail(ctx, "Wait", new(int)); err != nil {
+		return err
+	}
+	timeout := time.NewTimer(safetyPause)
+	defer timeout.Stop()
+	select {
+	case <-f.rung:
+	case <-timeout.C:
+	case <-f.lost:
+		return ErrLost
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// Close implements core.Follower.
+func (f *follower) Close() {
+	f.store.mu.Lock()
+	defer f.store.mu.Unlock()
+	delete(f.store.followers, f)
+}

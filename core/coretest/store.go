@@ -1,0 +1,267 @@
+// Package coretest has a store in memory that can be made to fail, and the conformance suite that every
+// store must pass.
+package coretest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/event-piper/event-piper/core"
+)
+
+// ErrLost is what a broken connection answers.
+var ErrLost = errors.New("the connection is lost")
+
+const (
+	// safetyPause is how long a follower waits for a ring before it reads unasked.
+	safetyPause = time.Second
+	// maxReadEvents and maxReadBytes bound a read; a larger event makes a read of its own.
+	maxReadEvents = 2000
+	maxReadBytes  = 512 << 10
+)
+
+// Store is a table of events in memory. As in PostgreSQL, an id is drawn at insert and becomes visible at
+// commit, so ids become visible in any order; a watermark computed from the writers in flight keeps readers
+// from going past one that may still appear.
+type Store struct {
+	mu sync.Mutex
+	// All below is guarded by mu.
+	sequence  int64         // the highest id drawn
+	events    []*core.Event // the visible ones, in order
+	writers   []*Tx         // those in flight that have inserted
+	pruned    map[string]int64
+	followers map[*follower]struct{}
+	pids      int
+	faults    Faults
+	calls     Calls
+}
+
+// Faults say what goes wrong in a store. The zero value is nothing.
+type Faults struct {
+	// IgnoreWatermark makes reads return whatever is visible, as "id > cursor" alone would. It loses events.
+	IgnoreWatermark bool
+	// Fail is asked before a call of the store or of a follower, by the name of its method. Its error is the
+	// call's; a follower's connection is lost with it. Fail may block, to make the call slow, and must then
+	// return when ctx ends.
+	Fail func(ctx context.Context, method string) error
+	// LoseRings keeps commits from ending a Wait early, RingAfter delays that.
+	LoseRings bool
+	RingAfter time.Duration
+	// MaxPages and MaxPayloads bound how many queries of Pages and events of FillPayloads are answered at a
+	// time, MaxEvents the events of a Read; 0 is the store's own bound.
+	MaxPages, MaxPayloads, MaxEvents int
+}
+
+// Calls counts the calls of a store's and its followers' methods.
+type Calls struct {
+	Follow, Read, FillPayloads, Pages int
+	// Queries counts the queries of all Pages, PagesAtOnce the most Pages that ran at the same time.
+	Queries, PagesAtOnce int
+	pages                int // running now
+}
+
+// NewStore returns an empty store.
+func NewStore() *Store {
+	return &Store{pruned: map[string]int64{}, followers: map[*follower]struct{}{}}
+}
+
+// SetFaults replaces the faults.
+func (s *Store) SetFaults(f Faults) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = f
+}
+
+// Calls returns the counts so far.
+func (s *Store) Calls() Calls {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls
+}
+
+// Disconnect breaks the connections of all followers.
+func (s *Store) Disconnect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for f := range s.followers {
+		f.lose()
+	}
+}
+
+// Following counts the followers' connections.
+func (s *Store) Following() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.followers)
+}
+
+// Insert commits one event and returns its id.
+func (s *Store) Insert(consumer, typ, payload string) int64 {
+	tx := s.Begin()
+	defer tx.Commit()
+	return tx.Insert(consumer, typ, payload)
+}
+
+// Delete deletes a consumer's visible events up to and including an id, as retention does.
+func (s *Store) Delete(consumer string, through int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events = slices.DeleteFunc(s.events, func(e *core.Event) bool {
+		gone := e.Consumer == consumer && e.ID <= through
+		if gone {
+			s.pruned[consumer] = max(s.pruned[consumer], e.ID)
+		}
+		return gone
+	})
+}
+
+// Restore goes back to the backup made when sequence was the highest id drawn.
+func (s *Store) Restore(sequence int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sequence = sequence
+	s.events = slices.DeleteFunc(s.events, func(e *core.Event) bool { return e.ID > sequence })
+	maps.DeleteFunc(s.pruned, func(_ string, through int64) bool { return through > sequence })
+	s.ring()
+}
+
+// Visible returns the events of a consumer that readers may be given: those up to the watermark.
+func (s *Store) Visible(consumer string) []*core.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	watermark := s.watermark()
+	return slices.DeleteFunc(slices.Clone(s.events), func(e *core.Event) bool {
+		return e.Consumer != consumer || e.ID > watermark
+	})
+}
+
+// ring ends the waits of the followers, or not, as the faults say.
+func (s *Store) ring() {
+	if s.faults.LoseRings {
+		return
+	}
+	for f := range s.followers {
+		ring := func() {
+			select {
+			case f.rung <- struct{}{}:
+			default:
+			}
+		}
+		if d := s.faults.RingAfter; d > 0 {
+			time.AfterFunc(d, ring)
+		} else {
+			ring()
+		}
+	}
+}
+
+// watermark is the highest id at or below which nothing can appear any more.
+func (s *Store) watermark() int64 {
+	w := s.sequence
+	if s.faults.IgnoreWatermark {
+		return w
+	}
+	for _, tx := range s.writers {
+		w = min(w, tx.before)
+	}
+	return w
+}
+
+// newest is the highest id at or below the watermark that was committed.
+func (s *Store) newest() (newest int64) {
+	w := s.watermark()
+	for _, e := range s.events {
+		if e.ID <= w {
+			newest = e.ID
+		}
+	}
+	for _, through := range s.pruned {
+		if through <= w {
+			newest = max(newest, through)
+		}
+	}
+	return newest
+}
+
+// after returns the visible events after a position.
+func (s *Store) after(position int64) []*core.Event {
+	w := s.watermark()
+	search := func(id int64) int {
+		i, _ := slices.BinarySearchFunc(s.events, id, func(e *core.Event, id int64) int { return cmp.Compare(e.ID, id) })
+		return i
+	}
+	from := search(position + 1)
+	return s.events[from:max(from, search(w+1))]
+}
+
+// fail returns what the faults make of a call.
+func (s *Store) fail(ctx context.Context, method string, count *int) error {
+	s.mu.Lock()
+	*count++
+	fail := s.faults.Fail
+	s.mu.Unlock()
+	if fail != nil {
+		if err := fail(ctx, method); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// Pages implements core.Store.
+func (s *Store) Pages(ctx context.Context, queries []core.PageQuery) ([]core.Page, error) {
+	s.mu.Lock()
+	s.calls.Queries += len(queries)
+	s.calls.pages++
+	s.calls.PagesAtOnce = max(s.calls.PagesAtOnce, s.calls.pages)
+	s.mu.Unlock()
+	err := s.fail(ctx, "Pages", &s.calls.Pages)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls.pages--
+	if err != nil {
+		return nil, err
+	}
+	if n := s.faults.MaxPages; n > 0 {
+		queries = queries[:min(n, len(queries))]
+	}
+	var pages []core.Page
+	for bytes := 0; len(pages) < len(queries) && bytes < maxReadBytes; {
+		pages = append(pages, s.page(queries[len(pages)], &bytes))
+	}
+	return pages, nil
+}
+
+func (s *Store) page(q core.PageQuery, bytes *int) core.Page {
+	newest := s.newest()
+	page := core.Page{
+		Next: max(q.After, newest), Newest: newest,
+		Pruned: min(s.pruned[q.Consumer], newest), Ahead: q.After > s.sequence,
+	}
+	for _, e := range s.after(q.After) {
+		if e.Consumer != q.Consumer {
+			continue
+		}
+		if len(page.Events) == q.Limit || len(page.Events) > 0 && *bytes >= maxReadBytes {
+			page.More, page.Next = true, page.Events[len(page.Events)-1].ID
+			break
+		}
+		page.Events = append(page.Events, copied(e, true))
+		*bytes += len(e.Payload)
+	}
+	return page
+}
+
+// copied returns an event as a read from a table would: nobody else has it.
+func copied(e *core.Event, payload bool) *core.Event {
+	c := &core.Event{ID: e.ID, Type: e.Type, Timestamp: e.Timestamp, Consumer: e.Consumer}
+	if payload {
+		c.Payload = e.Payload
+	}
+	return c
+}
