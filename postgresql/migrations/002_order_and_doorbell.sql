@@ -118,7 +118,7 @@ declare
     _bytes bigint := 0;
 begin
     for id, payload in
-        select e.id, e.payload::text from unnest(_ids) with ordinality as w (id, n) left join events e using (id) order by w.n
+        select w.id, e.payload::text from unnest(_ids) with ordinality as w (id, n) left join events e using (id) order by w.n
     loop
         return next;
         _bytes := _bytes + coalesce(octet_length(payload), 0);
@@ -131,7 +131,7 @@ end $$;
 --   next    the cursor to go on from
 --   more    whether there is another page right now
 --   newest  the newest position
---   pruned  how far retention has deleted of this consumer's events
+--   pruned  how far retention has deleted of this consumer's events, up to the newest position
 --   ahead   whether the cursor is beyond every id drawn so far
 -- Once the payloads exceed _max_bytes in all, the page ends early, and later queries get no row at all.
 -- Retention is looked at after the rows: what a page misses was deleted before it was read.
@@ -171,7 +171,8 @@ begin
         end loop;
         id := null; type := null; "timestamp" := null; payload := null;
         newest := _newest;
-        pruned := coalesce((select p.through from events_pruned p where p.subscriber = _consumers[query]), 0);
+        -- An event above the watermark can have been deleted, but is no position to go on from.
+        pruned := least(_newest, coalesce((select p.through from events_pruned p where p.subscriber = _consumers[query]), 0));
         ahead := _cursors[query] > _sequence_position;
         return next;
         next := null; more := null; newest := null; pruned := null; ahead := null;
