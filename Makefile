@@ -1,6 +1,7 @@
 # Tools are pinned here and installed below .tools, so that they stay out of go.mod.
 GOLANGCI_LINT_VERSION := v2.15.0
-OAPI_CODEGEN_VERSION  := v2.8.2
+SAM_VERSION           := 1.170.0
+CFN_LINT_VERSION      := 1.58.0
 
 TOOLS := $(CURDIR)/.tools
 GO    ?= go
@@ -63,6 +64,14 @@ bench: ## measure, beside the table without us and other servers, and print tabl
 openapi: ## generate openapi/openapi.yaml and openapi/openapi-3.0.yaml
 	$(GO) generate ./openapi
 
+.PHONY: test-clients
+test-clients: ## generate clients in Go, TypeScript, Java, Python, and use them against the running service
+	openapi/clients/run.sh $(CLIENTS)
+
+.PHONY: lint-openapi
+lint-openapi: ## Redocly, Spectral, and Schemathesis against the running service
+	openapi/clients/lint.sh
+
 ## AWS Lambda
 
 LAMBDA_BUILD = CGO_ENABLED=0 GOOS=linux $(GO) build -tags lambda.norpc -trimpath -ldflags="-s -w"
@@ -82,6 +91,17 @@ lambda-local: ## run the function's real bootstrap behind a local HTTP API, with
 	@test -n "$$DATABASE_URL" || { echo "DATABASE_URL is not set: start make run in another terminal and take its connection string"; exit 1; }
 	$(LAMBDA_BUILD) -o build/lambda/bootstrap ./functions/poll
 	$(GO) run ./functions/gateway/gatewaytest/lambda-local build/lambda/bootstrap
+
+.PHONY: lambda
+lambda: $(TOOLS)/sam/bin/sam ## validate the template, build the function with SAM, print its size and start times
+	$(TOOLS)/sam/bin/cfn-lint template.yaml
+	AWS_DEFAULT_REGION=eu-central-1 SAM_CLI_TELEMETRY=0 $(TOOLS)/sam/bin/sam validate --lint
+	SAM_CLI_TELEMETRY=0 $(TOOLS)/sam/bin/sam build
+	$(GO) test ./functions/poll -run '^$$' -bench . -benchtime 20x
+
+$(TOOLS)/sam/bin/sam:
+	python3 -m venv $(TOOLS)/sam
+	$(TOOLS)/sam/bin/pip install --quiet aws-sam-cli==$(SAM_VERSION) cfn-lint==$(CFN_LINT_VERSION)
 
 .PHONY: clean
 clean: ## remove what was built and installed here
