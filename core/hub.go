@@ -155,7 +155,7 @@ func (h *Hub) Open(consumer string, cursor int64, types Types, wake func()) (*Se
 	if cursor == FromNow {
 		cursor = h.position
 	}
-	s := &Session{hub: h, tail: t, types: types, wake: wake, cursor: cursor}
+	s := &Session{hub: h, tail: t, types: types, wake: wake, cursor: cursor, pageLimit: maxPageEvents}
 	t.add(s)
 	h.sessions++
 	return s, nil

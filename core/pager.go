@@ -77,9 +77,9 @@ func (p *pager) next() ([]*Session, []PageQuery) {
 	n := min(len(p.queue), maxQueries)
 	sessions := slices.Clone(p.queue[:n])
 	p.queue = slices.Delete(p.queue, 0, n)
-	queries := make([]PageQuery, n)
+	queries, share := make([]PageQuery, n), max(readEvents/n, minPageEvents)
 	for i, s := range sessions {
-		queries[i] = PageQuery{Consumer: s.tail.consumer, After: s.cursor, Limit: min(max(readEvents/n, minPageEvents), maxPageEvents)}
+		queries[i] = PageQuery{Consumer: s.tail.consumer, After: s.cursor, Limit: min(share, s.pageLimit)}
 	}
 	return sessions, queries
 }

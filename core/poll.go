@@ -50,6 +50,9 @@ func (h *Hub) Poll(ctx context.Context, p Poll) (answer Batch, _ error) {
 	defer s.Close()
 	h.beginPoll()
 	defer func() { h.endPoll(&answer) }()
+	if len(p.Types) == 0 {
+		s.pageLimit = p.Limit // what this poll leaves of a page is read again by the next
+	}
 	start := s.Cursor()
 	timeout := time.NewTimer(p.Wait)
 	defer timeout.Stop()

@@ -16,6 +16,8 @@ type Session struct {
 	tail  *tail
 	types Types
 	wake  func()
+	// pageLimit bounds the events of a page of history.
+	pageLimit int
 
 	// Guarded by hub.mu.
 	index     int // in tail.sessions

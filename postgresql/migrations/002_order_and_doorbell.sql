@@ -163,9 +163,11 @@ begin
             _rows := _rows + 1;
             _bytes := _bytes + octet_length(payload);
             if _rows = _limits[query] or _bytes >= _max_bytes then
-                next := id;
                 more := exists (select from events e
-                    where e.subscriber = _consumers[query] and e.id > next and e.id <= _watermark);
+                    where e.subscriber = _consumers[query] and e.id > events_read_pages.id and e.id <= _watermark);
+                if more then
+                    next := id;
+                end if;
                 exit;
             end if;
         end loop;
