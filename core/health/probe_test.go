@@ -40,6 +40,17 @@ func TestProbe(t *testing.T) {
 	check("/manage/health", "not healthy: shutting down")
 }
 
+// The certificate of httptest is for example.com, as a service's is for its public name.
+func TestProbeOverHTTPS(t *testing.T) {
+	mux := http.NewServeMux()
+	(&health.Health{Down: func(*http.Request) string { return "" }}).Register(mux)
+	server := httptest.NewTLSServer(mux)
+	defer server.Close()
+	if err := health.Probe(context.Background(), server.URL+"/manage/health"); err != nil {
+		t.Errorf("probe over HTTPS: want no error, got %v", err)
+	}
+}
+
 func TestProbeOfNobody(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	server.Close()
