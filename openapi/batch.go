@@ -18,23 +18,19 @@ type eventBatch struct {
 }
 
 type event struct {
-	ID        int64     `json:"id" minimum:"1" maximum:"281474976710655" example:"6" doc:"The event's position: it never appears after a higher one was delivered."`
-	Type      string    `json:"type" minLength:"1" maxLength:"255" example:"insert" doc:"What happened."`
-	Timestamp time.Time `json:"timestamp" example:"2026-03-01T12:00:00.123456Z" doc:"When it happened, in UTC."`
-	Payload   payload   `json:"payload"`
+	ID        int64           `json:"id" minimum:"1" maximum:"281474976710655" example:"6" doc:"The event's position: it never appears after a higher one was delivered."`
+	Type      string          `json:"type" minLength:"1" maxLength:"255" example:"insert" doc:"What happened."`
+	Timestamp time.Time       `json:"timestamp" example:"2026-03-01T12:00:00.123456Z" doc:"When it happened, in UTC."`
+	Payload   json.RawMessage `json:"payload" doc:"Any JSON value, exactly as it was stored: the order of keys and the digits of numbers are unchanged."`
 }
 
-// payload is any JSON value, exactly as it was stored.
-type payload json.RawMessage
-
-// Schema implements huma.SchemaProvider. It names no type, as any will do, and keeps a Go client from
-// reading numbers as floats.
-func (payload) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{
-		Description: "Any JSON value, exactly as it was stored: the order of keys and the digits of numbers are unchanged.",
-		Examples:    []any{map[string]any{"foo": "bar"}},
-		Extensions:  map[string]any{"x-go-type": "json.RawMessage"},
-	}
+// TransformSchema implements huma.SchemaTransformer. The extension keeps a Go client from reading numbers as
+// floats.
+func (event) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	p := s.Properties["payload"]
+	p.Extensions = map[string]any{"x-go-type": "json.RawMessage"}
+	p.Examples = []any{map[string]any{"foo": "bar"}}
+	return s
 }
 
 // appendBatch appends a batch as JSON. Payloads go through as they are: encoding/json would read each again,

@@ -135,9 +135,9 @@ func streamOperation() *huma.Operation {
 		Security: security,
 		Parameters: []*huma.Param{
 			cursorParam("Last-Event-ID", "header", "The cursor: the id of the last event seen. 0 is the start. Clients of Server-Sent Events send it when they reconnect."),
-			cursorParam("lastEventId", "query", "The cursor, for clients that cannot set the header."),
-			cursorParam("last_event_id", "query", "The same by another name."),
-			cursorParam("after", "query", "The same by the name that polls have for it."),
+			cursorParam("after", "query", "The cursor, for clients that cannot set the header."),
+			// One parameter stands for both names: to the generators of clients they are the same name.
+			cursorParam("lastEventId", "query", "The same by the name that polyfills give it; last_event_id is taken as well."),
 			typesParam,
 		},
 		Responses: responses,
@@ -217,7 +217,7 @@ var problemDocs = map[int]struct {
 	414: {"The URL is too long.", map[string]any{"detail": "a URL takes at most 8192 bytes"}},
 	422: {"A parameter is unknown or wrong.", map[string]any{
 		"detail": "validation failed",
-		"errors": []any{map[string]any{"message": "expected number <= 30", "location": "query.wait", "value": 31}},
+		"errors": []any{map[string]any{"message": "is not an integer from 0 to 30", "location": "query.wait", "value": "31"}},
 	}},
 	429: {"This consumer has too many requests, or sessions, at a time.", map[string]any{"detail": core.ErrTooManySessionsOfConsumer.Error()}},
 	500: {"Something failed that is no fault of the request.", nil},
