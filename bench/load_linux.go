@@ -254,6 +254,13 @@ func (g *group) connect(c *conn, index int32) error {
 	c.fd, c.state = int32(fd), connecting //nolint:gosec // descriptors are small
 	// Requests of a poll are written in one piece and must not wait for the answer to the one before.
 	_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
+	// A client of its own for every few thousand connections: the kernel's search for a free port gets slow
+	// when most of one address's are taken.
+	_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_IP, bindAddressNoPort, 1)
+	source := syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(2 + index%8)}}
+	if err := syscall.Bind(fd, &source); err != nil {
+		return fmt.Errorf("bind: %w", err)
+	}
 	if err := syscall.Connect(fd, &g.address); err != nil && !errors.Is(err, syscall.EINPROGRESS) {
 		return fmt.Errorf("connect: %w", err)
 	}
@@ -434,7 +441,8 @@ func (g *group) takeAnswer(c *conn, index int32, b []byte, now int64) (rest []by
 func checkStatus(b []byte) error {
 	line, _, _ := bytes.Cut(b, []byte("\r\n"))
 	if !bytes.HasPrefix(line, []byte("HTTP/1.1 200 ")) {
-		return fmt.Errorf("the server answers %s", line)
+		_, detail, _ := bytes.Cut(b, []byte("\r\n\r\n"))
+		return fmt.Errorf("the server answers %s: %s", line, detail)
 	}
 	return nil
 }

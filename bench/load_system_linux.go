@@ -6,6 +6,9 @@ import (
 	"unsafe"
 )
 
+// bindAddressNoPort leaves the choice of a port to connect(2): IP_BIND_ADDRESS_NO_PORT, which syscall lacks.
+const bindAddressNoPort = 24
+
 // receive is read(2) without telling Go's scheduler, as syscall.Read does: a socket that does not block takes
 // less time than that. The buffer must not be empty.
 func receive(fd int32, b []byte) (int, syscall.Errno) {

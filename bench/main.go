@@ -106,9 +106,12 @@ func run() error {
 		if flags.NArg() > 0 && !slices.Contains(flags.Args(), s.name) {
 			continue
 		}
+		start, others := time.Now(), othersCPU()
 		if err := s.run(ctx, b); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
+		b.note("(%s took %.0f s, in which other processes used %.0f %% of a core)", s.name, time.Since(start).Seconds(),
+			100*(othersCPU()-others).Seconds()/time.Since(start).Seconds())
 	}
 	return nil
 }

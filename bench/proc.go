@@ -42,25 +42,48 @@ func readStat(pid int) (processStat, error) {
 	}, nil
 }
 
-// treeCPU is the CPU time of a process and all its children, those included that have ended.
+// treeCPU is the CPU time of a process and all that descend from it, those included that have ended and were
+// waited for.
 func treeCPU(pid int) time.Duration {
-	root, err := readStat(pid)
-	if err != nil {
-		return 0
+	stats := map[int]processStat{}
+	children := map[int][]int{}
+	paths, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range paths {
+		child, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if s, err := readStat(child); err == nil { // it may be gone by now
+			stats[child] = s
+			children[s.parent] = append(children[s.parent], child)
+		}
 	}
-	sum := root.own + root.children
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, path := range stats {
-		child, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if err != nil {
+	var sum func(pid int) time.Duration
+	sum = func(pid int) time.Duration {
+		all := stats[pid].own + stats[pid].children
+		for _, child := range children[pid] {
+			all += sum(child)
+		}
+		return all
+	}
+	return sum(pid)
+}
+
+// machineCPU is the CPU time of everything on the machine.
+func machineCPU() time.Duration {
+	b, _ := os.ReadFile("/proc/stat")
+	line, _, _ := strings.Cut(string(b), "\n")
+	var busy time.Duration
+	for i, field := range strings.Fields(line) {
+		const idle, iowait, steal = 4, 5, 8 // what follows steal is counted in what precedes it
+		if i == 0 || i == idle || i == iowait || i >= steal {
 			continue
 		}
-		if s, err := readStat(child); err == nil && s.parent == pid {
-			sum += s.own + s.children
-		}
+		ticks, _ := strconv.ParseInt(field, 10, 64)
+		busy += time.Duration(ticks) * tick
 	}
-	return sum
+	return busy
 }
+
+// othersCPU is the CPU time of the machine's processes that are not the benchmark's.
+func othersCPU() time.Duration { return machineCPU() - treeCPU(os.Getpid()) }
 
 // memory is the resident memory of a process, in bytes: now, and the most it has ever been.
 func memory(pid int) (resident, peak int64) {

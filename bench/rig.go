@@ -47,8 +47,8 @@ func (r *rig) close(ctx context.Context) {
 
 // usage is the CPU time of everybody who takes part.
 type usage struct {
-	at                                 time.Time
-	server, postgresql, client, writer time.Duration
+	at                                         time.Time
+	server, postgresql, client, writer, others time.Duration
 }
 
 // used returns what has been used until now.
@@ -59,6 +59,7 @@ func (r *rig) used() usage {
 		postgresql: treeCPU(r.bench.database.postmaster),
 		client:     treeCPU(r.generator.cmd.Process.Pid),
 		writer:     ownCPU(),
+		others:     othersCPU(),
 	}
 }
 
@@ -70,15 +71,17 @@ func (u usage) since(before usage) spent {
 		postgresql: (u.postgresql - before.postgresql).Seconds(),
 		client:     (u.client - before.client).Seconds(),
 		writer:     (u.writer - before.writer).Seconds(),
+		others:     (u.others - before.others).Seconds(),
 	}
 }
 
-type spent struct{ wall, server, postgresql, client, writer float64 }
+// spent is seconds. Others is what the machine did besides, which should be next to nothing.
+type spent struct{ wall, server, postgresql, client, writer, others float64 }
 
 // spentHeader and cells are the columns that say where CPU time went.
-var spentHeader = []string{"server CPU s", "PostgreSQL", "client", "writer"}
+var spentHeader = []string{"server CPU s", "PostgreSQL", "client", "writer", "others"}
 
-func (s spent) cells() []any { return []any{s.server, s.postgresql, s.client, s.writer} }
+func (s spent) cells() []any { return []any{s.server, s.postgresql, s.client, s.writer, s.others} }
 
 // sleep waits, unless the benchmark is interrupted.
 func sleep(ctx context.Context, d time.Duration) error {

@@ -49,7 +49,8 @@ func startStream(ctx context.Context, path, dsn string, settings ...string) (*pr
 			cmd.Env = append(cmd.Env, variable)
 		}
 	}
-	cmd.Env = append(cmd.Env, "DATABASE_URL="+dsn, "PORT="+port, "LOG_LEVEL=warn", "LOG_FORMAT=text", "DRAIN_TIME=1s")
+	cmd.Env = append(cmd.Env, "DATABASE_URL="+dsn, "PORT="+port, "LOG_LEVEL=warn", "LOG_FORMAT=text", "DRAIN_TIME=1s",
+		"MAX_SESSIONS=19500", "MAX_SESSIONS_PER_CONSUMER=20000")
 	cmd.Env = append(cmd.Env, settings...)
 	return start(ctx, cmd, address, "/manage/health")
 }
