@@ -292,7 +292,7 @@ func (l *loop) work() {
 func (l *loop) turn(fs *fdStream, scratch *scratch) (more, done bool) {
 	for range turnChunks {
 		if fs.pending != nil {
-			if fs.over() || !fs.flush() {
+			if fs.gone.Load() || !fs.flush() {
 				return false, true
 			}
 			if fs.pending != nil {
@@ -333,11 +333,11 @@ func (fs *fdStream) flush() bool {
 	return true
 }
 
-// late reports that what is pending is not to be waited for: the stream is ending anyway, or the client has
-// taken nothing for too long.
+// late reports that what is pending is not to be waited for: the stream is at its end anyway, or the client
+// has taken nothing for too long.
 func (fs *fdStream) late() bool {
 	if fs.server.now()-fs.stalled.Load() < int64(fs.server.config.WriteTimeout) {
-		return fs.ending.Load()
+		return fs.ending.Load() || fs.over()
 	}
 	fs.server.stats.Stalled.Add(1)
 	// Without a reset the kernel would keep its send buffer for minutes after the close.

@@ -1,0 +1,275 @@
+package sse
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// dial connects to a service and sends text.
+func dial(t *testing.T, s *service, text string) *net.TCPConn {
+	t.Helper()
+	conn, err := net.Dial("tcp", s.http.Listener.Addr().String())
+	if err != nil {
+		t.Fatalf("dial: %v", err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if _, err := io.WriteString(conn, text); err != nil {
+		t.Fatalf("send: %v", err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatalf("set a deadline: %v", err)
+	}
+	return conn.(*net.TCPConn)
+}
+
+// readThrough reads until text has come.
+func readThrough(t *testing.T, r io.Reader, text string) string {
+	t.Helper()
+	var got []byte
+	for b := make([]byte, 1); !strings.HasSuffix(string(got), text); {
+		if _, err := r.Read(b); err != nil {
+			t.Fatalf("read: %v after %q, want %q", err, got, text)
+		}
+		got = append(got, b[0])
+	}
+	return string(got)
+}
+
+const plainRequest = "GET /events HTTP/1.1\r\nHost: x\r\nX-Consumer-Id: toto\r\n\r\n"
+
+func TestWhatGoesOverTheWire(t *testing.T) {
+	for _, version := range []string{"1.0", "1.1"} {
+		s := newService(t, ways[0])
+		conn := dial(t, s, strings.Replace(plainRequest, "1.1", version, 1))
+		head := readThrough(t, conn, "\r\n\r\n")
+		if !strings.HasPrefix(head, "HTTP/1.1 200 OK\r\nDate: ") {
+			t.Errorf("the head is %q, want it to begin with the status and the date", head)
+		}
+		for _, line := range []string{
+			"Connection: close", "Content-Type: text/event-stream", "Cache-Control: no-cache", "X-Accel-Buffering: no",
+		} {
+			if n := strings.Count(head, "\r\n"+line+"\r\n"); n != 1 {
+				t.Errorf("the head has %q %d times, want once: %q", line, n, head)
+			}
+		}
+		if strings.Contains(head, "Transfer-Encoding") || strings.Contains(head, "Content-Length") {
+			t.Errorf("the head is %q, want neither a length nor chunks", head)
+		}
+		readThrough(t, conn, "\n\n") // retry
+		s.store.Insert("toto", "insert", `1`)
+		if got, want := readThrough(t, conn, "\n\n"), frame(1, "insert", `1`); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		s.Close()
+		if rest, err := io.ReadAll(conn); len(rest) > 0 || err != nil {
+			t.Errorf("at the end came %q, %v; want nothing but the end", rest, err)
+		}
+	}
+}
+
+func TestALineBreakInAHeaderForgesNothing(t *testing.T) {
+	s := newService(t, ways[0], func(c *setup) {
+		c.listening = func(srv *httptest.Server) {
+			next := srv.Config.Handler
+			srv.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("X-Forged", "a\r\nX-Evil: b\n\nevent: c")
+				next.ServeHTTP(w, r)
+			})
+		}
+	})
+	head := readThrough(t, dial(t, s, plainRequest), "\r\n\r\n")
+	if !strings.Contains(head, "\r\nX-Forged: a  X-Evil: b  event: c\r\n") {
+		t.Errorf("the head is %q, want the value in one line", head)
+	}
+}
+
+func TestAClientThatStopsSendingHasLeft(t *testing.T) {
+	s := newService(t, ways[0])
+	conn := dial(t, s, plainRequest)
+	readThrough(t, conn, "retry: ")
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatalf("close half: %v", err)
+	}
+	eventually(t, "the session to end", func() bool { return s.hub.Sessions() == 0 })
+}
+
+func TestWhatAClientSendsAfterItsRequestIsIgnored(t *testing.T) {
+	s := newService(t, ways[0])
+	pipelined := dial(t, s, plainRequest+plainRequest)
+	garbage := dial(t, s, plainRequest+"\x00\xff nonsense")
+	for _, conn := range []net.Conn{pipelined, garbage} {
+		readThrough(t, conn, "retry: ")
+		readThrough(t, conn, "\n\n")
+	}
+	if _, err := io.WriteString(garbage, strings.Repeat("x", 10_000)); err != nil {
+		t.Fatalf("send: %v", err)
+	}
+	s.store.Insert("toto", "insert", `1`)
+	for _, conn := range []net.Conn{pipelined, garbage} {
+		if got, want := readThrough(t, conn, "\n\n"), frame(1, "insert", `1`); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if n := s.Stats().Streams.Load(); n != 2 {
+		t.Errorf("%d streams were started, want 2", n)
+	}
+	_ = garbage.Close() // with everything it sent unread
+	_ = pipelined.Close()
+	eventually(t, "the sessions to end", func() bool { return s.hub.Sessions() == 0 })
+}
+
+func TestAStalledClientThatReadsOnMissesNothing(t *testing.T) {
+	s := newService(t, ways[0], func(c *setup) { c.limits.TailBytes = 1 << 20 })
+	conn := dial(t, s, plainRequest)
+	readThrough(t, conn, "retry: ")
+	readThrough(t, conn, "\n\n")
+	payload := `"` + strings.Repeat("x", 64<<10) + `"`
+	stalled := func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for st := range s.streams {
+			return st.stalled.Load() != 0
+		}
+		return false
+	}
+	var n int64
+	for !stalled() {
+		s.store.Insert("toto", "insert", payload)
+		if n++; n > 10_000 {
+			t.Fatalf("it took %d events without reading", n)
+		}
+	}
+	for range 50 { // far beyond what memory keeps: these come from history
+		s.store.Insert("toto", "insert", payload)
+		n++
+	}
+	lines := bufio.NewReaderSize(conn, 128<<10)
+	for id := range n {
+		if got, want := readThroughLines(t, lines), frame(id+1, "insert", payload); got != want {
+			t.Fatalf("got %.40q, want %.40q", got, want)
+		}
+	}
+	eventually(t, "it not to be stalled any more", func() bool { return !stalled() })
+}
+
+func readThroughLines(t *testing.T, r *bufio.Reader) (frame string) {
+	t.Helper()
+	for {
+		line, err := r.ReadString('\n')
+		if frame += line; err != nil {
+			t.Fatalf("read: %v after %.40q", err, frame)
+		}
+		if line == "\n" {
+			return frame
+		}
+	}
+}
+
+// TestStalledClientsHoldLittleMemory has clients that read nothing of a history of many times what they may
+// cost.
+func TestStalledClientsHoldLittleMemory(t *testing.T) {
+	s := newService(t, ways[0])
+	payload := `"` + strings.Repeat("x", 4<<10) + `"`
+	tx := s.store.Begin()
+	for range 4000 {
+		tx.Insert("toto", "insert", payload)
+	}
+	tx.Commit()
+	eventually(t, "the hub to be at 4000", func() bool { return s.hub.Status().Position == 4000 })
+	const clients = 50
+	for range clients {
+		dial(t, s, strings.Replace(plainRequest, "\r\n\r\n", "\r\nLast-Event-ID: 0\r\n\r\n", 1))
+	}
+	eventually(t, "all to stall", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		n := 0
+		for st := range s.streams {
+			if st.stalled.Load() != 0 {
+				n++
+			}
+		}
+		return n == clients
+	})
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	s.Close()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if held := (int64(before.HeapAlloc) - int64(after.HeapAlloc)) / clients; held > 2*chunkBytes {
+		t.Errorf("a stalled client holds %d bytes, want less than two chunks, %d", held, 2*chunkBytes)
+	}
+}
+
+func TestAConnectionThatCannotBeTakenOverGetsAProblem(t *testing.T) {
+	s := newService(t, ways[0], func(c *setup) {
+		c.listening = func(srv *httptest.Server) {
+			next := srv.Config.Handler
+			srv.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				next.ServeHTTP(struct{ http.ResponseWriter }{w}, r)
+			})
+		}
+	})
+	resp, cancel := s.get(t, http.MethodGet, "toto")
+	defer cancel()
+	wantProblem(t, resp, 503, "a stream cannot be started right now")
+	if n := s.hub.Sessions(); n != 0 {
+		t.Errorf("%d sessions are open, want none", n)
+	}
+}
+
+// TestDescriptorsRunOut starts streams where every descriptor is taken: some fail, none is lost.
+func TestDescriptorsRunOut(t *testing.T) {
+	accepted := make(chan struct{}, 20)
+	s := newService(t, ways[0], func(c *setup) {
+		c.listening = func(srv *httptest.Server) {
+			srv.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+				if state == http.StateNew {
+					accepted <- struct{}{}
+				}
+			}
+		}
+	})
+	before := descriptors(t)
+	var conns []net.Conn
+	for range cap(accepted) {
+		conns = append(conns, dial(t, s, ""))
+		await(t, accepted, "the server to accept")
+	}
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatalf("getrlimit: %v", err)
+	}
+	defer func() { _ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) }()
+	tight := limit
+	tight.Cur = uint64(descriptors(t)) //nolint:gosec // a count
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &tight); err != nil {
+		t.Fatalf("setrlimit: %v", err)
+	}
+	for _, conn := range conns {
+		_, _ = io.WriteString(conn, plainRequest)
+	}
+	for _, conn := range conns {
+		if _, err := conn.Read(make([]byte, 1)); err != nil && !errors.Is(err, io.EOF) {
+			t.Errorf("read: %v, want an answer or the end", err)
+		}
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatalf("setrlimit: %v", err)
+	}
+	for _, conn := range conns {
+		_ = conn.Close()
+	}
+	eventually(t, "all sessions to end", func() bool { return s.hub.Sessions() == 0 })
+	eventually(t, "all descriptors to be given back", func() bool { return descriptors(t) <= before })
+}
