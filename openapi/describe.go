@@ -168,7 +168,10 @@ var typesParam = &huma.Param{
 	Explode:     ptr(true),
 	Schema: &huma.Schema{
 		Type: huma.TypeArray, MaxItems: ptr(core.MaxTypes),
-		Items: &huma.Schema{Type: huma.TypeString, MinLength: ptr(1), MaxLength: ptr(core.MaxNameLength)},
+		Items: &huma.Schema{
+			Type: huma.TypeString, MinLength: ptr(1), MaxLength: ptr(core.MaxNameLength),
+			Pattern: `^[^,\x00-\x1f\x7f-\x9f]+$`, // no control characters, and the comma separates
+		},
 	},
 }
 

@@ -21,7 +21,7 @@ type Problem struct {
 }
 
 // TransformSchema implements huma.SchemaTransformer, for the members that are described nowhere else.
-func (*Problem) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+func (*Problem) TransformSchema(schemas huma.Registry, s *huma.Schema) *huma.Schema {
 	for name, description := range map[string]string{
 		"title":  "The status in words.",
 		"status": "The HTTP status.",
@@ -29,10 +29,16 @@ func (*Problem) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
 		"reason": "Why a cursor cannot be continued (410).",
 		"oldest": "The lowest cursor that misses nothing of what is kept (410).",
 		"newest": "The cursor of a reader that has seen everything (410).",
+		"errors": "What is wrong with each parameter (422).",
 	} {
 		s.Properties[name].Description = description
 	}
 	s.Properties["reason"].Enum = []any{string(core.Pruned), string(core.Ahead)}
+	detail := schemas.SchemaFromRef(s.Properties["errors"].Items.Ref)
+	detail.Required = []string{"message", "location"}
+	detail.Properties["message"].Description = "What is wrong."
+	detail.Properties["location"].Description = "Where, such as query.wait."
+	detail.Properties["value"].Description = "What was given."
 	return s
 }
 
