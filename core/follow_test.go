@@ -1,0 +1,382 @@
+package core_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/event-piper/event-piper/core"
+	"github.com/event-piper/event-piper/core/coretest"
+)
+
+// failing returns faults by which the given methods fail.
+func failing(methods ...string) coretest.Faults {
+	return coretest.Faults{Fail: func(_ context.Context, method string) error {
+		for _, m := range methods {
+			if m == method {
+				return coretest.ErrLost
+			}
+		}
+		return nil
+	}}
+}
+
+// hanging returns faults by which a method does not answer.
+func hanging(hangs string) coretest.Faults {
+	return coretest.Faults{Fail: func(ctx context.Context, method string) error {
+		if method == hangs {
+			<-ctx.Done()
+		}
+		return ctx.Err()
+	}}
+}
+
+func TestAStoreThatCannotBeFollowedAtTheStartEndsTheHub(t *testing.T) {
+	for _, method := range []string{"Follow", "Newest"} {
+		t.Run(method, func(t *testing.T) {
+			w := newWorld(t, roomy)
+			w.SetFaults(failing(method))
+			if err := w.hub.Run(t.Context()); !errors.Is(err, coretest.ErrLost) {
+				t.Errorf("the hub ended with %v, want %v", err, coretest.ErrLost)
+			}
+		})
+	}
+}
+
+func TestALostConnectionIsReplacedAndNothingLost(t *testing.T) {
+	for _, method := range []string{"Read", "FillPayloads", "Wait"} {
+		t.Run(method, func(t *testing.T) {
+			in(t, roomy, func(w *world) {
+				r := w.open("toto", core.FromNow)
+				if method == "FillPayloads" {
+					for i := range 300 {
+						w.open(fmt.Sprint("consumer-", i), core.FromNow)
+					}
+				}
+				r.want("live", w.insert("toto", 1)...)
+				if got := w.hub.Healthy(); got != "" {
+					t.Errorf("down before anything failed: %s", got)
+				}
+				w.SetFaults(failing(method, "Follow"))
+				ids := w.insert("toto", 1)
+				synctest.Wait()
+				if got := w.hub.Healthy(); got == "" {
+					t.Error("healthy without a connection")
+				}
+				ids = append(ids, w.insert("toto", 2)...)
+				w.SetFaults(coretest.Faults{})
+				time.Sleep(10 * time.Second)
+				if got := w.hub.Healthy(); got != "" {
+					t.Errorf("down after the connection was replaced: %s", got)
+				}
+				r.want("what was committed meanwhile", ids...)
+				r.want("live again", w.insert("toto", 1)...)
+			})
+		})
+	}
+}
+
+func TestReconnectingBacksOffAndStartsOver(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		lose := func() int {
+			before := w.Calls().Follow
+			w.SetFaults(failing("Follow"))
+			w.Disconnect()
+			time.Sleep(10 * time.Minute)
+			synctest.Wait()
+			attempts := w.Calls().Follow - before
+			w.SetFaults(coretest.Faults{})
+			time.Sleep(5 * time.Second)
+			synctest.Wait()
+			if got := w.hub.Healthy(); got != "" {
+				t.Fatalf("down %s after the store is back, want it back within the longest pause", got)
+			}
+			return attempts
+		}
+		// The pause is between 2.5 and 5 seconds in the end, after a few shorter ones.
+		for range 2 {
+			if n := lose(); n < 120 || n > 255 {
+				t.Errorf("%d attempts in ten minutes, want one every 2.5 to 5 seconds", n)
+			}
+		}
+		before := w.Calls().Follow
+		w.Disconnect()
+		time.Sleep(50 * time.Millisecond)
+		synctest.Wait()
+		if got := w.Calls().Follow - before; got != 1 {
+			t.Errorf("%d attempts in the first 50 ms after a good connection, want 1", got)
+		}
+	})
+}
+
+func TestAStoreThatDoesNotAnswerIsDownAndThenReplaced(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		r := w.open("toto", core.FromNow)
+		w.SetFaults(hanging("Read"))
+		ids := w.insert("toto", 1)
+		time.Sleep(6 * time.Second)
+		if got := w.hub.Healthy(); got == "" {
+			t.Error("healthy six seconds after the last read")
+		}
+		w.SetFaults(coretest.Faults{})
+		time.Sleep(15 * time.Second)
+		if got := w.hub.Healthy(); got != "" {
+			t.Errorf("down although the connection was given up: %s", got)
+		}
+		r.want("what could not be read", ids...)
+	})
+}
+
+func TestALostOrLateRingDelaysAnEventAtMostASecond(t *testing.T) {
+	for name, faults := range map[string]coretest.Faults{
+		"lost": {LoseRings: true}, "late": {RingAfter: 300 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, roomy, func(w *world) {
+				w.SetFaults(faults)
+				r := w.open("toto", core.FromNow)
+				for range 3 {
+					ids := w.insert("toto", 2)
+					time.Sleep(1100 * time.Millisecond)
+					r.want("without a ring in time", ids...)
+				}
+			})
+		})
+	}
+}
+
+func TestAnIdleHubReadsAboutOnceASecond(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		before := w.Calls().Read
+		time.Sleep(time.Minute)
+		if got := w.Calls().Read - before; got < 50 || got > 70 {
+			t.Errorf("%d reads in an idle minute, want about 60", got)
+		}
+	})
+}
+
+func TestAReadThatWasCutShortIsContinuedAtOnce(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		r := w.open("toto", core.FromNow)
+		w.SetFaults(coretest.Faults{MaxEvents: 3})
+		tx := w.Begin()
+		var want []int64
+		for range 20 {
+			want = append(want, tx.Insert("toto", "insert", `{}`))
+		}
+		tx.Commit()
+		r.want("in several reads", want...)
+	})
+}
+
+func TestATransactionThatHoldsEventsBackIsNamed(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		r := w.open("toto", core.FromNow)
+		open := w.Begin()
+		first := open.Insert("toto", "insert", `1`)
+		ids := w.insert("toto", 3)
+		time.Sleep(2500 * time.Millisecond)
+		if w.log.Len() > 0 {
+			t.Errorf("logged before three seconds have passed:\n%s", w.log)
+		}
+		status := w.hub.Status()
+		if status.Writers != 1 || status.Watermark != first-1 || status.HeldBack.IsZero() {
+			t.Errorf("status %+v, want 1 writer, watermark %d, and since when events are held back", status, first-1)
+		}
+		time.Sleep(58 * time.Second)
+		log := w.log.String()
+		if want := fmt.Sprintf("pid=%d ", open.Pid()); !strings.Contains(log, want) || !strings.Contains(log, "held_back=4") {
+			t.Errorf("the log does not name %q and 4 events held back:\n%s", want, log)
+		}
+		if n := strings.Count(log, "\n"); n > 6 {
+			t.Errorf("logged %d times in a minute, want less and less often:\n%s", n, log)
+		}
+		r.want("held back")
+		open.Commit()
+		r.want("then", append([]int64{first}, ids...)...)
+		if status := w.hub.Status(); !status.HeldBack.IsZero() || status.Writers != 0 {
+			t.Errorf("afterwards the status is %+v, want nothing held back", status)
+		}
+	})
+}
+
+func TestWritersThatComeAndGoAreNotHeldAgainstOneAnother(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		previous := w.Begin()
+		previous.Insert("toto", "insert", `1`)
+		for range 20 {
+			time.Sleep(time.Second)
+			next := w.Begin()
+			next.Insert("toto", "insert", `2`)
+			previous.Commit()
+			previous = next
+		}
+		previous.Rollback()
+		synctest.Wait()
+		if w.log.Len() > 0 {
+			t.Errorf("logged although nobody wrote for long:\n%s", w.log)
+		}
+	})
+}
+
+func TestHistoryIsReadInBatchesByFewReaders(t *testing.T) {
+	const herd = 5000
+	in(t, roomy, func(w *world) {
+		var want []int64
+		for range 40 {
+			want = append(want, w.insert("toto", 1)...)
+			w.insert("titi", 1)
+		}
+		synctest.Wait()
+		w.SetFaults(coretest.Faults{Fail: func(_ context.Context, method string) error {
+			if method == "Pages" {
+				time.Sleep(10 * time.Millisecond)
+			}
+			return nil
+		}})
+		readers := make([]*reader, herd)
+		for i := range readers {
+			readers[i] = w.open("toto", core.FromStart)
+			_, _ = readers[i].Take(nil, 1, 1) // asks
+		}
+		got := make([][]int64, herd)
+		for range 4 {
+			time.Sleep(time.Minute)
+			for i, r := range readers {
+				ids, err := r.take()
+				if err != nil {
+					t.Fatal(err)
+				}
+				got[i] = append(got[i], ids...)
+			}
+		}
+		for i := range got {
+			if !slices.Equal(got[i], want) {
+				t.Fatalf("one of the herd got %s, want %s", brief(got[i]), brief(want))
+			}
+		}
+		calls := w.Calls()
+		// 40 events are three pages of a crowd's size; the batches are of 256.
+		if most := 4 * (herd/256 + 2); calls.Pages > most {
+			t.Errorf("%d reads of history for %d sessions, want at most %d", calls.Pages, herd, most)
+		}
+		if calls.PagesAtOnce > roomy.Pagers {
+			t.Errorf("%d reads of history at once, want at most %d", calls.PagesAtOnce, roomy.Pagers)
+		}
+	})
+}
+
+func TestAStoreMayAnswerAFewQueriesAtATime(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		w.SetFaults(coretest.Faults{MaxPages: 1})
+		want := w.insert("toto", 30)
+		synctest.Wait()
+		readers := make([]*reader, 20)
+		for i := range readers {
+			readers[i] = w.open("toto", core.FromStart)
+			_, _ = readers[i].Take(nil, 1, 1) // asks
+		}
+		for _, r := range readers {
+			r.want("one of many", want...)
+		}
+	})
+}
+
+func TestHistoryThatCannotBeReadIsTriedAgain(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		ids := w.insert("toto", 3)
+		synctest.Wait()
+		w.SetFaults(failing("Pages"))
+		r := w.open("toto", core.FromStart)
+		if got, err := r.take(); !errors.Is(err, core.ErrUnavailable) || len(got) > 0 {
+			t.Errorf("took %v with %v, want nothing with %v", got, err, core.ErrUnavailable)
+		}
+		w.SetFaults(coretest.Faults{})
+		time.Sleep(10 * time.Second)
+		r.want("when it can be read", ids...)
+	})
+}
+
+func TestAFailureIsForgottenOnceHistoryIsThere(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		ids := w.insert("toto", 3)
+		synctest.Wait()
+		w.SetFaults(failing("Pages"))
+		r := w.open("toto", core.FromStart)
+		_, _ = r.Take(nil, 1, 1) // asks
+		synctest.Wait()
+		w.SetFaults(coretest.Faults{})
+		time.Sleep(10 * time.Second)
+		events, err := r.Take(nil, 10, 1<<20) // the one turn that both wakes gave it
+		if err != nil || len(events) != len(ids) {
+			t.Errorf("took %d events (%v), want the %d that have been read meanwhile", len(events), err, len(ids))
+		}
+	})
+}
+
+func TestASessionThatClosesWhileItsPageIsReadIsForgotten(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		ids := w.insert("toto", 3)
+		synctest.Wait()
+		release := make(chan struct{})
+		var reads atomic.Int64
+		w.SetFaults(coretest.Faults{Fail: func(_ context.Context, method string) error {
+			if method == "Pages" {
+				reads.Add(1)
+				<-release
+			}
+			return nil
+		}})
+		var readers []*reader
+		for range 10 {
+			r := w.open("toto", core.FromStart)
+			_, _ = r.Take(nil, 1, 1) // asks
+			synctest.Wait()
+			readers = append(readers, r)
+		}
+		for _, r := range readers[1:] {
+			r.Close()
+		}
+		close(release)
+		readers[0].want("the one that stayed", ids...)
+		// Two were being answered; nobody reads for the eight that were waiting.
+		if got := reads.Load(); got != 2 {
+			t.Errorf("%d reads of history, want 2", got)
+		}
+		for _, r := range readers[1:] {
+			if got, err := r.take(); len(got) > 0 || err != nil {
+				t.Errorf("a closed session took %v (%v), want nothing", got, err)
+			}
+		}
+	})
+}
+
+func TestHistoryThatIsDiscardedIsReadAgain(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		ids := w.insert("toto", 10)
+		synctest.Wait()
+		r := w.open("toto", core.FromStart)
+		_, _ = r.Take(nil, 1, 1) // asks
+		synctest.Wait()
+		if events, err := r.Take(nil, 4, 1<<20); len(events) != 4 || err != nil {
+			t.Fatalf("took %d events (%v), want 4", len(events), err)
+		}
+		if !r.More() || r.Settled() {
+			t.Errorf("with a page in hand more is %t and settled %t, want true and false", r.More(), r.Settled())
+		}
+		r.Discard()
+		r.want("after the discarded ones", ids[4:]...)
+		if calls := w.Calls(); calls.Pages != 2 {
+			t.Errorf("%d reads of history, want 2", calls.Pages)
+		}
+		if r.More() || !r.Settled() {
+			t.Errorf("in the end more is %t and settled %t, want false and true", r.More(), r.Settled())
+		}
+	})
+}
