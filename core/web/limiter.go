@@ -47,11 +47,12 @@ func (l *Limiter) Allow(consumer string) bool {
 	return bucket.Allow()
 }
 
-// Handler refuses with 429 what the consumer in the request's [Access] makes too often. It belongs
-// inside of what finds out who is asking; requests of nobody pass.
-func (l *Limiter) Handler(next http.Handler) http.Handler {
+// Handler refuses with 429 what the consumer in the request's [Access] makes too often, and reports it to
+// refused. It belongs inside of what finds out who is asking; requests of nobody pass.
+func (l *Limiter) Handler(next http.Handler, refused func()) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if consumer := AccessFrom(r.Context()).Consumer; consumer != "" && !l.Allow(consumer) {
+			refused()
 			problem.RetryLater(http.StatusTooManyRequests, "too many requests; try again later").Write(w)
 			return
 		}

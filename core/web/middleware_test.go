@@ -232,6 +232,7 @@ func TestCORS(t *testing.T) {
 func TestLimiter(t *testing.T) {
 	_, log := newJournal()
 	l := NewLimiter(2)
+	reported := 0
 	mux := http.NewServeMux()
 	who := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -239,7 +240,7 @@ func TestLimiter(t *testing.T) {
 			next.ServeHTTP(w, r)
 		})
 	}
-	mux.Handle("/", who(l.Handler(http.HandlerFunc(ok))))
+	mux.Handle("/", who(l.Handler(http.HandlerFunc(ok), func() { reported++ })))
 	h := Handler(Config{}, mux, log)
 	as := func(consumer string) *http.Response {
 		r := httptest.NewRequest("GET", "/", nil)
@@ -257,6 +258,9 @@ func TestLimiter(t *testing.T) {
 	}
 	if refused == nil {
 		t.Fatal("want a request of the consumer refused, got all answered")
+	}
+	if reported != 1 {
+		t.Errorf("want one refusal reported, got %d", reported)
 	}
 	wantProblem(t, refused, 429)
 	if refused.Header.Get("Retry-After") == "" {

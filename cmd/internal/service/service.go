@@ -9,17 +9,24 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/auth"
 	"github.com/event-piper/event-piper/core/health"
+	"github.com/event-piper/event-piper/core/metrics"
 	"github.com/event-piper/event-piper/core/settings"
 	"github.com/event-piper/event-piper/core/web"
 	"github.com/event-piper/event-piper/postgresql"
 )
+
+// Version is set by the linker.
+var Version = "dev"
 
 // Config is the settings of both containers.
 type Config struct {
@@ -47,11 +54,11 @@ func (c *Config) Define(s *settings.Set, port int) {
 
 // Service is a container's parts, ready for its routes to be added.
 type Service struct {
-	Config *Config
-	Log    *slog.Logger
-	Hub    *core.Hub
-	Health *health.Health
-	Mux    *http.ServeMux
+	Log     *slog.Logger
+	Hub     *core.Hub
+	Health  *health.Health
+	Metrics *metrics.Metrics
+	Mux     *http.ServeMux
 	// Authenticate puts the consumer into a request's context or refuses the request.
 	Authenticate func(http.Handler) http.Handler
 	// Drain ends streams while the service stops, and Close what is left of them; both may be nil.
@@ -65,6 +72,20 @@ func Exit(program string, stderr io.Writer, err error) int {
 		_, _ = fmt.Fprintf(stderr, "%s: %v\n", program, err) // nowhere else to say it
 	}
 	return settings.ExitCode(err)
+}
+
+// Probe asks the instance that runs on this machine with these settings whether it is ready.
+func Probe(c *Config) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	u := url.URL{Scheme: "http", Host: net.JoinHostPort("localhost", strconv.Itoa(c.Web.Port)), Path: "/manage/health"}
+	if c.Web.Address != "" {
+		u.Host = net.JoinHostPort(c.Web.Address, strconv.Itoa(c.Web.Port))
+	}
+	if c.Web.TLSCertFile != "" {
+		u.Scheme = "https"
+	}
+	return health.Probe(ctx, u.String())
 }
 
 // Run serves until the process is told to stop. Name is what the database connections call themselves;
@@ -107,12 +128,15 @@ func Run(name string, c *Config, routes func(ctx context.Context, s *Service) er
 		return nil
 	}
 
+	m := metrics.New(Version)
+	m.Hub(hub)
 	s := &Service{
-		Config: c, Log: log, Hub: hub, Mux: http.NewServeMux(),
+		Log: log, Hub: hub, Mux: http.NewServeMux(), Metrics: m,
 		Health:       &health.Health{Down: func(*http.Request) string { return hub.Healthy() }},
-		Authenticate: c.Web.Authenticate(authenticator, nil),
+		Authenticate: c.Web.Authenticate(authenticator, m.Refused),
 	}
 	s.Health.Register(s.Mux)
+	s.Mux.Handle("GET "+web.MetricsPath, m.Handler())
 	if err := routes(kill, s); err != nil {
 		return err
 	}
