@@ -14,6 +14,7 @@ import (
 
 	"github.com/event-piper/event-piper/cmd/internal/service"
 	"github.com/event-piper/event-piper/core/settings"
+	"github.com/event-piper/event-piper/core/web"
 	"github.com/event-piper/event-piper/openapi"
 )
 
@@ -34,7 +35,7 @@ func run(args []string) error {
 		return service.Probe(&c)
 	}
 	return service.Run("event-piper poll", &c, func(_ context.Context, s *service.Service) error {
-		openapi.Register(s.Mux, openapi.Config{Poller: s.Hub, Authenticate: s.Authenticate, Log: s.Log})
+		openapi.Register(s.Mux, openapi.Config{Poller: web.CountEvents(s.Hub), Authenticate: s.Authenticate, Log: s.Log})
 		return nil
 	})
 }

@@ -85,7 +85,7 @@ func run(args []string) error {
 			return err
 		}
 		s.Mux.Handle("GET /events", s.Authenticate(streams))
-		openapi.Register(s.Mux, openapi.Config{Poller: s.Hub, Authenticate: s.Authenticate, Log: s.Log, Streams: true})
+		openapi.Register(s.Mux, openapi.Config{Poller: web.CountEvents(s.Hub), Authenticate: s.Authenticate, Log: s.Log, Streams: true})
 		s.Metrics.Streams(streams.Stats())
 		s.Drain = streams.Drain
 		s.Close = streams.Close

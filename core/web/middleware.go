@@ -91,7 +91,7 @@ func allowOrigins(origins []string, next http.Handler) http.Handler {
 		AllowedOrigins:   origins,
 		AllowedMethods:   []string{http.MethodGet, http.MethodHead, http.MethodOptions},
 		AllowedHeaders:   []string{"Authorization", "Content-Type", "Last-Event-ID", "Prefer", "X-Consumer-Id", "X-Request-Id"},
-		ExposedHeaders:   []string{"Retry-After", "X-Request-Id"},
+		ExposedHeaders:   []string{"Preference-Applied", "Retry-After", "X-Request-Id"},
 		AllowCredentials: !slices.Contains(origins, "*"),
 		MaxAge:           600,
 	}).Handler(next)

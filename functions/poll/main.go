@@ -71,6 +71,6 @@ func newHandler(ctx context.Context, args []string, getenv func(string) string) 
 		return ""
 	}}
 	h.Register(mux)
-	openapi.Register(mux, openapi.Config{Poller: solo, Authenticate: c.web.Authenticate(authenticator, func(string) {}), Log: log})
+	openapi.Register(mux, openapi.Config{Poller: web.CountEvents(solo), Authenticate: c.web.Authenticate(authenticator, func(string) {}), Log: log})
 	return gateway.Handler(web.Handler(c.web, mux, log), log), solo.Close, nil
 }
