@@ -144,9 +144,10 @@ func (s *Solo) connect(ctx context.Context) error {
 	}
 	if s.interval {
 		// Poolers refuse parameters they do not know, and hand a prepared statement's next use to a
-		// server that never saw it.
+		// server that never saw it. What a query is made of may be remembered, though, and without it pgx
+		// could not ask for the binary format that readPages decodes.
 		delete(c.RuntimeParams, "default_transaction_isolation")
-		c.DefaultQueryExecMode = pgx.QueryExecModeExec
+		c.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	} else {
 		c.RuntimeParams["idle_session_timeout"] = soloIdle
 	}
