@@ -83,6 +83,39 @@ func comeAndGo(t *testing.T, w way) {
 	}
 }
 
+// TestCloseWhileStreamsStart closes servers, some after a drain, while clients are coming in.
+func TestCloseWhileStreamsStart(t *testing.T) {
+	t.Run("once", func(t *testing.T) { newService(t, ways[0]).open(t, "toto") }) // what stays open for good does so now
+	files := descriptors(t)
+	for i := range 20 {
+		t.Run(fmt.Sprint(i, " arrived"), func(t *testing.T) {
+			s := newService(t, ways[0])
+			var clients sync.WaitGroup
+			arrived := make(chan struct{}, 20)
+			for range cap(arrived) {
+				clients.Go(func() {
+					var received []int64
+					_ = visit(s, "toto", &received, 0, 0) // refused, closed or left: all may be
+					arrived <- struct{}{}
+					_ = visit(s, "toto", &received, 1, 0)
+				})
+			}
+			for range i {
+				await(t, arrived, "clients to come in")
+			}
+			if i%2 == 0 {
+				s.Drain(t.Context())
+			}
+			s.Close()
+			if n := s.hub.Sessions(); n != 0 {
+				t.Errorf("%d sessions are open after Close, want none", n)
+			}
+			clients.Wait()
+		})
+	}
+	eventually(t, "all descriptors to be given back", func() bool { return descriptors(t) <= files })
+}
+
 // visit opens one stream after what was received, receives at most so many frames or through an id, and
 // leaves in the midst of things.
 func visit(s *service, consumer string, received *[]int64, frames int, through int64) error {
