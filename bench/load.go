@@ -67,7 +67,7 @@ func (g *generator) open(o order) (*answer, error) {
 		o.Dialing = 256
 	}
 	a, err := g.do(o)
-	if err == nil && !o.Resume && a.Open < o.Sessions {
+	if err == nil && a.Open < o.Sessions {
 		err = fmt.Errorf("only %d of %d sessions opened within %s", a.Open, o.Sessions, time.Minute)
 	}
 	return a, err
@@ -78,9 +78,13 @@ func (g *generator) await(group int, events int64, within time.Duration) (*answe
 	return g.do(order{Do: "await", Group: group, Events: events, Within: within})
 }
 
-// awaitAfter waits until every connection of a group has an event above an id.
-func (g *generator) awaitAfter(group int, id int64, within time.Duration) (*answer, error) {
-	return g.do(order{Do: "await", Group: group, After: id, Within: within})
+// awaitEach waits until every connection of a group has an event with an id or a higher one.
+func (g *generator) awaitEach(group int, id int64, within time.Duration) (*answer, error) {
+	a, err := g.do(order{Do: "await", Group: group, ID: id, Within: within})
+	if err == nil && a.Behind > 0 {
+		err = fmt.Errorf("%w: %d sessions have not got theirs within %s", errIncomplete, a.Behind, within)
+	}
+	return a, err
 }
 
 // report returns what a group has seen since the last report and begins to count anew.

@@ -62,7 +62,7 @@ func (g *group) event(c *conn, id, sent, now int64) {
 	if g.asked.Kind != nchan && id <= c.last {
 		g.Disorder++
 	}
-	if c.last <= g.mark && id > g.mark {
+	if c.last < g.mark && id >= g.mark {
 		g.behind--
 	}
 	c.last = id

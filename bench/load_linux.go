@@ -44,8 +44,8 @@ type group struct {
 	failure error // the first one
 
 	total  int64 // events since it was opened
-	mark   int64 // what is awaited: an event above it on every connection
-	behind int   // connections that have none yet
+	mark   int64 // the id that is awaited, or a higher one, on every connection
+	behind int   // connections that do not have it yet
 	Counts
 	latency histogram
 }
@@ -159,8 +159,8 @@ func (l *load) order() error {
 		g.dial()
 		l.wait = &wait{g, func() bool { return g.open+g.failed == len(g.conns) }, time.Now().Add(o.Within)}
 	case "await":
-		g.await(o.After)
-		l.wait = &wait{g, func() bool { return g.behind <= 0 && g.total >= o.Events }, time.Now().Add(o.Within)}
+		g.await(o.ID)
+		l.wait = &wait{g, func() bool { return g.behind == 0 && g.total >= o.Events }, time.Now().Add(o.Within)}
 	case "close":
 		g.close()
 		delete(l.groups, number)
@@ -175,7 +175,7 @@ func (l *load) order() error {
 
 // answer reports what a group has seen and begins to count anew.
 func (l *load) answer(g *group, err error) error {
-	a := answer{Open: g.open, Behind: max(g.behind, 0), TotalEvents: g.total, Counts: g.Counts, Latency: g.latency, CPU: ownCPU()}
+	a := answer{Open: g.open, Behind: g.behind, TotalEvents: g.total, Counts: g.Counts, Latency: g.latency, CPU: ownCPU()}
 	if err != nil {
 		a.Error = err.Error()
 	}
@@ -184,17 +184,19 @@ func (l *load) answer(g *group, err error) error {
 }
 
 func (g *group) begin(o order) error {
-	if o.Resume {
-		g.next, g.dialing, g.open, g.failed = 0, 0, 0, 0
-		g.asked.Dialing, g.asked.Resume = o.Dialing, true
-		return nil
-	}
 	at, err := netip.ParseAddrPort(o.Address)
 	if err != nil {
 		return err
 	}
 	g.asked = o
 	g.address = syscall.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	if o.Resume {
+		if g.open > 0 || len(g.conns) != o.Sessions {
+			return fmt.Errorf("cannot resume: %d of %d connections are open", g.open, len(g.conns))
+		}
+		g.next, g.failed = 0, 0
+		return nil
+	}
 	g.conns = make([]conn, o.Sessions)
 	for i := range g.conns {
 		g.conns[i] = conn{fd: -1, cursor: o.Cursor}
@@ -202,13 +204,10 @@ func (g *group) begin(o order) error {
 	return nil
 }
 
-func (g *group) await(after int64) {
-	g.mark, g.behind = after, 0
-	if after == 0 {
-		return
-	}
+func (g *group) await(id int64) {
+	g.mark, g.behind = id, 0
 	for i := range g.conns {
-		if g.conns[i].last <= after {
+		if g.conns[i].last < id {
 			g.behind++
 		}
 	}
@@ -334,13 +333,13 @@ func (g *group) request(c *conn, index int32) error {
 			b = fmt.Appendf(b, "&after=%d", c.cursor)
 		}
 	}
-	b = append(b, " HTTP/1.1\r\nHost: bench\r\nAccept: */*\r\n"...)
-	if g.asked.Kind == nchan {
+	b = append(b, " HTTP/1.1\r\nHost: bench\r\n"...)
+	if g.asked.Kind != poll {
 		b = append(b, "Accept: text/event-stream\r\n"...)
 	}
 	b = fmt.Appendf(b, "X-Consumer-Id: %s%d\r\n", g.asked.Consumer, int(index)%g.asked.Consumers)
 	cursor := g.asked.Cursor
-	if g.asked.Resume {
+	if c.last > 0 {
 		cursor = c.last
 	}
 	if g.asked.Kind == sse && cursor >= 0 {

@@ -18,17 +18,19 @@ type order struct {
 	Sessions  int
 	Consumers int    // the sessions are spread over that many
 	Consumer  string // followed by a number from 0 to Consumers-1
-	// Resume opens the connections of a group that has them again, with the cursors they have come to;
-	// otherwise Cursor is where they begin, -1 for now.
-	Resume bool
+	// Cursor is where they begin, -1 for now.
 	Cursor int64
+	// Resume opens the connections of a group again, after the server has ended all of them, with the cursors
+	// they have come to.
+	Resume bool
 	// Dialing bounds the connections that are being opened at the same time.
 	Dialing int
 
-	// For await: return when every connection has an event above this id, or when the group has so many
-	// events since it was opened; at the latest after Within.
-	After  int64
+	// For await: return when every connection has an event with this id or a higher one, and when the group
+	// has so many events since it was opened.
+	ID     int64
 	Events int64
+	// Within bounds an open or an await.
 	Within time.Duration
 }
 
@@ -44,7 +46,7 @@ const (
 type answer struct {
 	Error string
 	Open  int // connections that are open
-	// Behind counts the connections that an await ended without.
+	// Behind counts the connections that have no event yet with the id that was awaited last.
 	Behind int
 	// TotalEvents counts since the group was opened, what follows since the last report.
 	TotalEvents int64

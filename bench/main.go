@@ -36,6 +36,9 @@ var scenarios = []struct {
 	{"fanout", fanout},
 	{"idle", idleSessions},
 	{"many", many},
+	{"replay", replay},
+	{"herd", herd},
+	{"poll", polls},
 }
 
 // bench is what the scenarios share.

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,14 +14,14 @@ import (
 	"time"
 )
 
-// findPgbench looks on the path and where Debian puts it.
-func findPgbench() (string, error) {
-	if path, err := exec.LookPath("pgbench"); err == nil {
+// findTool looks for a program of PostgreSQL on the path and where Debian puts it.
+func findTool(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
 		return path, nil
 	}
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/pgbench")
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
 	if len(found) == 0 {
-		return "", errors.New("pgbench is not installed (Debian: apt-get install postgresql)")
+		return "", fmt.Errorf("%s is not installed (Debian: apt-get install postgresql)", name)
 	}
 	return slices.Max(found), nil
 }
@@ -31,7 +30,7 @@ var transactions = regexp.MustCompile(`tps = ([0-9.]+)`)
 
 // pgbench runs a script with 32 clients and returns the transactions per second.
 func pgbench(ctx context.Context, dsn, script string, length time.Duration) (float64, error) {
-	path, err := findPgbench()
+	path, err := findTool("pgbench")
 	if err != nil {
 		return 0, err
 	}

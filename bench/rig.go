@@ -12,8 +12,10 @@ import (
 type rig struct {
 	bench     *bench
 	dsn       string
-	stream    *process
+	server    *process
 	generator *generator
+	// write makes events.
+	write func(context.Context, offer) (*offered, error)
 }
 
 func (b *bench) newRig(ctx context.Context, settings ...string) (r *rig, err error) {
@@ -26,7 +28,8 @@ func (b *bench) newRig(ctx context.Context, settings ...string) (r *rig, err err
 	if r.dsn, err = b.database.copy(ctx, ours); err != nil {
 		return r, err
 	}
-	if r.stream, err = startStream(ctx, b.stream, r.dsn, settings...); err != nil {
+	r.write = func(ctx context.Context, o offer) (*offered, error) { return write(ctx, r.dsn, o) }
+	if r.server, err = startStream(ctx, b.stream, r.dsn, settings...); err != nil {
 		return r, err
 	}
 	r.generator, err = startGenerator(ctx)
@@ -37,13 +40,23 @@ func (r *rig) close(ctx context.Context) {
 	if r.generator != nil {
 		r.generator.stop()
 	}
-	if r.stream != nil {
-		r.stream.stop()
+	if r.server != nil {
+		r.server.stop()
 	}
 	if r.dsn != "" && ctx.Err() == nil {
 		r.bench.complain(r.bench.database.drop(ctx, r.dsn))
 	}
 }
+
+// each is the order to open sessions of as many consumers, c0 and on, from now on.
+func (r *rig) each(sessions int) order {
+	return order{
+		Kind: sse, Address: r.server.address, Path: "/events",
+		Sessions: sessions, Consumers: sessions, Consumer: "c", Cursor: -1,
+	}
+}
+
+func (r *rig) openEach(sessions int) (*answer, error) { return r.generator.open(r.each(sessions)) }
 
 // usage is the CPU time of everybody who takes part.
 type usage struct {
@@ -55,7 +68,7 @@ type usage struct {
 func (r *rig) used() usage {
 	return usage{
 		at:         time.Now(),
-		server:     treeCPU(r.stream.pid()),
+		server:     treeCPU(r.server.pid()),
 		postgresql: treeCPU(r.bench.database.postmaster),
 		client:     treeCPU(r.generator.cmd.Process.Pid),
 		writer:     ownCPU(),

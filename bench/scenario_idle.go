@@ -27,7 +27,7 @@ func (b *bench) idle(ctx context.Context, t *table, sessions int) error {
 		return err
 	}
 	defer r.close(ctx)
-	before, _ := memory(r.stream.pid())
+	before, _ := memory(r.server.pid())
 	kernel := kernelMemory()
 	opened := time.Now()
 	if _, err := r.openEach(sessions); err != nil {
@@ -37,17 +37,10 @@ func (b *bench) idle(ctx context.Context, t *table, sessions int) error {
 	if err := sleep(ctx, b.length(15*time.Second)); err != nil {
 		return err
 	}
-	after, peak := memory(r.stream.pid())
+	after, peak := memory(r.server.pid())
 	t.row(sessions, megabytes(before), megabytes(after), megabytes(peak), kilobytes(after-before, sessions),
 		kilobytes(peak-before, sessions), kilobytes(kernelMemory()-kernel, sessions), took)
 	return nil
-}
-
-// openEach opens sessions of as many consumers.
-func (r *rig) openEach(sessions int) (*answer, error) {
-	return r.generator.open(order{
-		Kind: sse, Address: r.stream.address, Path: "/events", Sessions: sessions, Consumers: sessions, Consumer: "c", Cursor: -1,
-	})
 }
 
 func (b *bench) heartbeats(ctx context.Context, sessions int) error {

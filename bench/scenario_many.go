@@ -66,7 +66,7 @@ func (r *rig) deliver(ctx context.Context, o offer) (*answer, spent, error) {
 		return nil, spent{}, err
 	}
 	start := r.used()
-	w, err := write(ctx, r.dsn, o)
+	w, err := r.write(ctx, o)
 	if err != nil {
 		return nil, spent{}, err
 	}
@@ -93,7 +93,7 @@ func (b *bench) crowd(ctx context.Context, t *table, idle int) error {
 	}
 	if idle > 0 {
 		if _, err := r.generator.open(order{
-			Group: 1, Kind: sse, Address: r.stream.address, Path: "/events",
+			Group: 1, Kind: sse, Address: r.server.address, Path: "/events",
 			Sessions: idle, Consumers: idle, Consumer: "idle", Cursor: -1,
 		}); err != nil {
 			return err

@@ -139,7 +139,7 @@ func (b *bench) quietLatency(ctx context.Context) error {
 	if _, err := r.openEach(1); err != nil {
 		return err
 	}
-	w, err := write(ctx, r.dsn, offer{
+	w, err := r.write(ctx, offer{
 		Rate: 20, For: b.length(15 * time.Second), Batch: 1, Writers: 1, Consumer: func(int) string { return "c0" },
 	})
 	if err != nil {

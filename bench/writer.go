@@ -21,7 +21,6 @@ type offer struct {
 	For      time.Duration
 	Batch    int
 	Writers  int
-	Bytes    int // of a payload; 200 unless given
 	Consumer func(n int) string
 }
 
@@ -34,34 +33,45 @@ type offered struct {
 	last    time.Time // when the last insert ended
 }
 
+// put makes the n-th batch of an offer happen.
+type put func(ctx context.Context, n int) error
+
 // write inserts what is offered. A payload carries the time before its insert.
 func write(ctx context.Context, dsn string, o offer) (*offered, error) {
+	return o.pace(ctx, func(ctx context.Context) (put, func(), error) {
+		conn, err := pgx.Connect(ctx, dsn)
+		if err != nil {
+			return nil, nil, err
+		}
+		insert := func(ctx context.Context, n int) error { return insert(ctx, conn, o, n) }
+		return insert, func() { _ = conn.Close(context.WithoutCancel(ctx)) }, nil
+	})
+}
+
+// pace lets writers, each with a connection of its own, put batch after batch, each when it is due.
+func (o offer) pace(ctx context.Context, connect func(context.Context) (put, func(), error)) (*offered, error) {
 	batches := int(o.Rate * o.For.Seconds() / float64(o.Batch))
 	interval := time.Duration(float64(o.Batch) / o.Rate * float64(time.Second))
-	if o.Bytes == 0 {
-		o.Bytes = 200
-	}
 	var (
 		result offered
 		mu     sync.Mutex // guards result
 		next   atomic.Int64
 		ready  sync.WaitGroup
+		start  time.Time
+		begin  = make(chan struct{}) // closed when start is set
 	)
-	var start time.Time
-	begin := make(chan struct{})
-	group, ctx := errgroup.WithContext(ctx)
 	ready.Add(o.Writers)
+	group, ctx := errgroup.WithContext(ctx)
 	for range o.Writers {
 		group.Go(func() error {
-			conn, err := pgx.Connect(ctx, dsn)
+			put, disconnect, err := connect(ctx)
 			ready.Done()
 			if err != nil {
 				return fmt.Errorf("writer: %w", err)
 			}
-			defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+			defer disconnect()
 			<-begin
-			var inserts histogram
-			var last time.Time
+			var mine offered
 			for {
 				n := int(next.Add(1)) - 1
 				if n >= batches {
@@ -71,20 +81,15 @@ func write(ctx context.Context, dsn string, o offer) (*offered, error) {
 					return err
 				}
 				before := time.Now()
-				if err := insert(ctx, conn, o, n); err != nil {
-					return fmt.Errorf("insert: %w", err)
+				if err := put(ctx, n); err != nil {
+					return fmt.Errorf("writer: %w", err)
 				}
-				last = time.Now()
-				inserts.add(int64(last.Sub(before)))
+				mine.last = time.Now()
+				mine.inserts.add(int64(mine.last.Sub(before)))
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			for i, n := range inserts {
-				result.inserts[i] += n
-			}
-			if last.After(result.last) {
-				result.last = last
-			}
+			result.merge(&mine)
 			return nil
 		})
 	}
@@ -97,8 +102,17 @@ func write(ctx context.Context, dsn string, o offer) (*offered, error) {
 	return &result, err
 }
 
+func (o *offered) merge(other *offered) {
+	for i, n := range other.inserts {
+		o.inserts[i] += n
+	}
+	if other.last.After(o.last) {
+		o.last = other.last
+	}
+}
+
 func insert(ctx context.Context, conn *pgx.Conn, o offer, n int) error {
-	body := payload(o.Bytes)
+	body := payload()
 	if o.Batch == 1 {
 		_, err := conn.Exec(ctx,
 			"insert into events (type, timestamp, subscriber, payload) values ('insert', now(), $1::text, $2::json)",
@@ -115,8 +129,8 @@ func insert(ctx context.Context, conn *pgx.Conn, o offer, n int) error {
 	return err
 }
 
-// payload is a JSON object of so many bytes that says when it was made.
-func payload(bytes int) string {
+// payload is a JSON object of 200 bytes that says when it was made.
+func payload() string {
 	head := fmt.Sprintf(`%s%d,"p":"`, stamp, time.Now().UnixNano())
-	return head + strings.Repeat("x", max(bytes-len(head)-2, 0)) + `"}`
+	return head + strings.Repeat("x", 200-len(head)-2) + `"}`
 }
