@@ -3,6 +3,7 @@ package sse
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -133,16 +134,8 @@ func TestAStalledClientThatReadsOnMissesNothing(t *testing.T) {
 	readThrough(t, conn, "retry: ")
 	readThrough(t, conn, "\n\n")
 	payload := `"` + strings.Repeat("x", 64<<10) + `"`
-	stalled := func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for st := range s.streams {
-			return st.stalled.Load() != 0
-		}
-		return false
-	}
 	var n int64
-	for !stalled() {
+	for stalled(s) == 0 {
 		s.store.Insert("toto", "insert", payload)
 		if n++; n > 10_000 {
 			t.Fatalf("it took %d events without reading", n)
@@ -154,14 +147,14 @@ func TestAStalledClientThatReadsOnMissesNothing(t *testing.T) {
 	}
 	lines := bufio.NewReaderSize(conn, 128<<10)
 	for id := range n {
-		if got, want := readThroughLines(t, lines), frame(id+1, "insert", payload); got != want {
+		if got, want := readFrame(t, lines), frame(id+1, "insert", payload); got != want {
 			t.Fatalf("got %.40q, want %.40q", got, want)
 		}
 	}
-	eventually(t, "it not to be stalled any more", func() bool { return !stalled() })
+	eventually(t, "it not to be stalled any more", func() bool { return stalled(s) == 0 })
 }
 
-func readThroughLines(t *testing.T, r *bufio.Reader) (frame string) {
+func readFrame(t *testing.T, r *bufio.Reader) (frame string) {
 	t.Helper()
 	for {
 		line, err := r.ReadString('\n')
@@ -172,6 +165,74 @@ func readThroughLines(t *testing.T, r *bufio.Reader) (frame string) {
 			return frame
 		}
 	}
+}
+
+// TestStalledClientsReadOnEachItsOwn has clients of different consumers stall in the midst of writes that
+// carry many events, and then read on.
+func TestStalledClientsReadOnEachItsOwn(t *testing.T) {
+	s := newService(t, ways[0])
+	const clients, events = 6, 2000
+	payload := func(consumer string) string { return `"` + strings.Repeat(consumer, 2<<10) + `"` }
+	for i := range clients {
+		consumer := fmt.Sprint("c", i)
+		tx := s.store.Begin()
+		for range events {
+			tx.Insert(consumer, "insert", payload(consumer))
+		}
+		tx.Commit()
+	}
+	eventually(t, "the hub to have read all", func() bool { return s.hub.Status().Position == clients*events })
+	var conns []net.Conn
+	for i := range clients {
+		request := "GET /events?after=0 HTTP/1.1\r\nHost: x\r\nX-Consumer-Id: c%d\r\n\r\n"
+		conns = append(conns, dial(t, s, fmt.Sprintf(request, i)))
+	}
+	eventually(t, "all to stall", func() bool { return stalled(s) == clients })
+	for i, conn := range conns {
+		lines := bufio.NewReader(conn)
+		for head := ""; !strings.HasPrefix(head, "retry: "); {
+			var err error
+			if head, err = lines.ReadString('\n'); err != nil {
+				t.Fatalf("read the head: %v", err)
+			}
+		}
+		if _, err := lines.Discard(1); err != nil {
+			t.Fatalf("read the retry's end: %v", err)
+		}
+		for n := range events {
+			consumer := fmt.Sprint("c", i)
+			want := frame(int64(i*events+n+1), "insert", payload(consumer))
+			if got := readFrame(t, lines); got != want {
+				t.Fatalf("%s: got %.60q, want %.60q", consumer, got, want)
+			}
+		}
+	}
+}
+
+func TestAStalledClientIsReset(t *testing.T) {
+	s := newService(t, ways[0], func(c *setup) { c.WriteTimeout = 100 * time.Millisecond })
+	conn := dial(t, s, plainRequest)
+	readThrough(t, conn, "retry: ")
+	payload := `"` + strings.Repeat("x", 1<<20) + `"`
+	for s.Stats().Stalled.Load() == 0 {
+		s.store.Insert("toto", "insert", payload)
+		s.store.Delete("toto", s.hub.Status().Position)
+	}
+	if _, err := io.Copy(io.Discard, conn); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("read on: %v, want %v: the kernel should not keep what nobody takes", err, syscall.ECONNRESET)
+	}
+}
+
+// stalled counts the clients that have not taken what was written.
+func stalled(s *service) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for st := range s.streams {
+		if st.stalled.Load() != 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // TestStalledClientsHoldLittleMemory has clients that read nothing of a history of many times what they may
@@ -189,17 +250,7 @@ func TestStalledClientsHoldLittleMemory(t *testing.T) {
 	for range clients {
 		dial(t, s, strings.Replace(plainRequest, "\r\n\r\n", "\r\nLast-Event-ID: 0\r\n\r\n", 1))
 	}
-	eventually(t, "all to stall", func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		n := 0
-		for st := range s.streams {
-			if st.stalled.Load() != 0 {
-				n++
-			}
-		}
-		return n == clients
-	})
+	eventually(t, "all to stall", func() bool { return stalled(s) == clients })
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

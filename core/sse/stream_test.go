@@ -72,6 +72,21 @@ func TestAStreamGoesFromHistoryToLive(t *testing.T) {
 	})
 }
 
+// TestNoWakeIsLost commits while the events before are being written: without heartbeats, nothing else
+// would bring the last one of a round.
+func TestNoWakeIsLost(t *testing.T) {
+	inEveryWay(t, func(t *testing.T, w way) {
+		s := newService(t, w)
+		c := s.open(t, "toto")
+		for round := range int64(1000) {
+			for range 3 {
+				s.store.Insert("toto", "insert", `1`)
+			}
+			c.want(t, frame(3*round+1, "insert", `1`), frame(3*round+2, "insert", `1`), frame(3*round+3, "insert", `1`))
+		}
+	})
+}
+
 func TestALongHistoryArrivesInOrder(t *testing.T) {
 	inEveryWay(t, func(t *testing.T, w way) {
 		s := newService(t, w)
@@ -402,7 +417,7 @@ func TestAStreamOutlivesFailuresOfTheStore(t *testing.T) {
 
 func TestAStalledClientIsEndedAndDoesNotSlowOthers(t *testing.T) {
 	inEveryWay(t, func(t *testing.T, w way) {
-		s := newService(t, w, func(c *setup) { c.WriteTimeout = time.Second })
+		s := newService(t, w, func(c *setup) { c.WriteTimeout = 2 * time.Second })
 		resp, cancel := s.get(t, http.MethodGet, "toto") // and never read
 		defer cancel()
 		defer func() { _ = resp.Body.Close() }()
