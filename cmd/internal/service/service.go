@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
+	"strings"
 	"strconv"
 	"time"
 
@@ -69,9 +71,18 @@ type Service struct {
 // Exit reports an error in one line and returns the exit code that belongs to it.
 func Exit(program string, stderr io.Writer, err error) int {
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		_, _ = fmt.Fprintf(stderr, "%s: %v\n", program, err) // nowhere else to say it
+		_, _ = fmt.Fprintf(stderr, "%s: %s\n", program, oneLine(err)) // nowhere else to say it
 	}
 	return settings.ExitCode(err)
+}
+
+// oneLine joins the lines of an error: pgx gives one to each attempt at each address.
+func oneLine(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	return strings.ReplaceAll(strings.Join(slices.Compact(lines), "; "), ":; ", ": ")
 }
 
 // Probe asks the instance that runs on this machine with these settings whether it is ready.
