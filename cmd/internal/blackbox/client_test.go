@@ -47,15 +47,6 @@ func try(method, url, consumer string, headers ...string) (answer, error) {
 	return send(r)
 }
 
-// do is send for a request that must be answered; it may be called by any goroutine.
-func do(t testing.TB, r *http.Request) answer {
-	a, err := send(r)
-	if err != nil {
-		t.Error(err)
-	}
-	return a
-}
-
 func send(r *http.Request) (answer, error) {
 	client := http.Client{Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	response, err := client.Do(r)

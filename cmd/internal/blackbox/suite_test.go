@@ -248,16 +248,23 @@ func testWait(t *testing.T, s site) {
 	}
 }
 
-// waitingPoll closes sent once the request has been written.
+// waitingPoll closes sent once the request has been written. It may be called by any goroutine.
 func (s site) waitingPoll(t testing.TB, consumer, query string, sent chan struct{}) answer {
-	r, err := http.NewRequest(http.MethodGet, s.base+"/events/poll?"+query, nil)
+	a, err := s.tryWaitingPoll(consumer, query, sent)
 	if err != nil {
 		t.Error(err)
-		return answer{}
+	}
+	return a
+}
+
+func (s site) tryWaitingPoll(consumer, query string, sent chan struct{}) (answer, error) {
+	r, err := http.NewRequest(http.MethodGet, s.base+"/events/poll?"+query, nil)
+	if err != nil {
+		return answer{}, err
 	}
 	r.Header.Set("X-Consumer-Id", consumer)
 	trace := &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { close(sent) }}
-	return do(t, r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+	return send(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
 }
 
 func testWaitInVain(t *testing.T, s site) {
