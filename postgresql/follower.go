@@ -15,6 +15,9 @@ import (
 // shared, writers notify.
 const doorbellKey = 0x4551 << 48
 
+// minServerVersion is what idle_session_timeout came with.
+const minServerVersion = 140000
+
 // maxReadEvents bounds the rows of one read of the live end.
 const maxReadEvents = 2000
 
@@ -40,30 +43,43 @@ func (s *Store) Follow(ctx context.Context) (core.Follower, error) {
 }
 
 func (f *follower) start(ctx context.Context) error {
-	if err := checkPrimary(ctx, f.conn); err != nil {
-		return err
+	for _, check := range []func(context.Context, *pgx.Conn) error{checkServer, checkSchema, checkSequence} {
+		if err := check(ctx, f.conn); err != nil {
+			return err
+		}
 	}
-	if err := checkSchema(ctx, f.conn); err != nil {
-		return err
-	}
-	// A role or a database may limit idle sessions or statements; this connection idles by design.
+	// A role or a database may limit how long a session idles; this one idles by design.
 	if _, err := f.conn.Exec(ctx, "set idle_session_timeout = 0"); err != nil {
 		return fmt.Errorf("set idle_session_timeout: %w", err)
 	}
-	if err := f.listen(ctx); err != nil {
-		return err
+	return f.listen(ctx)
+}
+
+// checkServer refuses a server on which LISTEN cannot work.
+func checkServer(ctx context.Context, conn *pgx.Conn) error {
+	var version int
+	var standby bool
+	err := conn.QueryRow(ctx, "select current_setting('server_version_num')::int, pg_is_in_recovery()").Scan(&version, &standby)
+	switch {
+	case err != nil:
+		return fmt.Errorf("ask what the server is: %w", err)
+	case version < minServerVersion:
+		return fmt.Errorf("the server is PostgreSQL %d, which is older than %d", version/10000, minServerVersion/10000)
+	case standby:
+		return errors.New("the server is a hot standby, which has no LISTEN: connect to the primary")
 	}
 	return nil
 }
 
-// checkPrimary refuses a server on which LISTEN cannot work.
-func checkPrimary(ctx context.Context, conn *pgx.Conn) error {
-	var standby bool
-	if err := conn.QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby); err != nil {
-		return fmt.Errorf("ask whether the server is a standby: %w", err)
-	}
-	if standby {
-		return errors.New("the server is a hot standby, which has no LISTEN: connect to the primary")
+// checkSequence refuses a sequence from which sessions draw ids ahead: the watermark would not know of them.
+func checkSequence(ctx context.Context, conn *pgx.Conn) error {
+	var cache int64
+	err := conn.QueryRow(ctx, "select seqcache from pg_sequence where seqrelid = pg_get_serial_sequence('events', 'id')::regclass").Scan(&cache)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look at the sequence of events.id: %w", err)
+	case cache != 1:
+		return fmt.Errorf("the sequence of events.id caches %d ids, which breaks their order: alter table events alter id set cache 1", cache)
 	}
 	return nil
 }
