@@ -12,9 +12,9 @@ import (
 
 // printMachine says what the figures below it were measured on.
 func (b *bench) printMachine() {
-	_, _ = fmt.Fprintf(b.out, "%s, %d CPUs, %s of memory\nLinux %s, %s, PostgreSQL %s (%s)\n",
+	_, _ = fmt.Fprintf(b.out, "%s, %d CPUs, %s of memory\nLinux %s, TCP %s, %s\nPostgreSQL %s, %s\n",
 		cpuModel(), runtime.NumCPU(), megabytes(keyed("/proc/meminfo")["MemTotal"]<<10),
-		release(), runtime.Version(), b.database.version, b.database.settings())
+		release(), congestionControl(), runtime.Version(), b.database.version, b.database.settings())
 }
 
 func cpuModel() string {
@@ -25,6 +25,12 @@ func cpuModel() string {
 		}
 	}
 	return runtime.GOARCH
+}
+
+// congestionControl decides how soon a write of the server is on its way, on the loopback interface, too.
+func congestionControl() string {
+	b, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
+	return strings.TrimSpace(string(b))
 }
 
 func release() string {

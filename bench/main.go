@@ -44,10 +44,13 @@ var scenarios = []struct {
 // bench is what the scenarios share.
 type bench struct {
 	short    bool
+	perf     string // the directory for profiles of the server, if they are wanted
 	out      io.Writer
 	dir      string // temporary
 	stream   string // the program
 	database *database
+	scenario string // the one that is running
+	recorded int    // profiles
 }
 
 func main() {
@@ -77,6 +80,7 @@ func run() error {
 	}
 	b := &bench{out: os.Stdout}
 	flags.BoolVar(&b.short, "short", false, "shorter runs, for a first look")
+	flags.StringVar(&b.perf, "perf", "", "directory for profiles of the server by perf(1)")
 	limit := flags.Duration("timeout", time.Hour, "give up after this time")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		return err
@@ -109,6 +113,7 @@ func run() error {
 		if flags.NArg() > 0 && !slices.Contains(flags.Args(), s.name) {
 			continue
 		}
+		b.scenario = s.name
 		start, others := time.Now(), othersCPU()
 		if err := s.run(ctx, b); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)

@@ -29,7 +29,7 @@ func (b *bench) newRig(ctx context.Context, settings ...string) (r *rig, err err
 		return r, err
 	}
 	r.write = func(ctx context.Context, o offer) (*offered, error) { return write(ctx, r.dsn, o) }
-	if r.server, err = startStream(ctx, b.stream, r.dsn, settings...); err != nil {
+	if r.server, err = b.startStream(ctx, r.dsn, settings...); err != nil {
 		return r, err
 	}
 	r.generator, err = startGenerator(ctx)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -32,17 +33,18 @@ func buildStream(ctx context.Context, dir string) (string, error) {
 type process struct {
 	cmd     *exec.Cmd
 	address string
+	perf    *exec.Cmd // samples it, if wanted
 }
 
 // startStream starts the stream server over a database, with settings on top of its defaults, and returns
 // when it is ready.
-func startStream(ctx context.Context, path, dsn string, settings ...string) (*process, error) {
+func (b *bench) startStream(ctx context.Context, dsn string, settings ...string) (*process, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
 	_, port, _ := net.SplitHostPort(address)
-	cmd := exec.CommandContext(ctx, path)
+	cmd := exec.CommandContext(ctx, b.stream)
 	for _, variable := range os.Environ() {
 		// PG* variables are about some other database.
 		if !strings.HasPrefix(variable, "PG") {
@@ -52,7 +54,23 @@ func startStream(ctx context.Context, path, dsn string, settings ...string) (*pr
 	cmd.Env = append(cmd.Env, "DATABASE_URL="+dsn, "PORT="+port, "LOG_LEVEL=warn", "LOG_FORMAT=text", "DRAIN_TIME=1s",
 		"MAX_SESSIONS=19500", "MAX_SESSIONS_PER_CONSUMER=20000")
 	cmd.Env = append(cmd.Env, settings...)
-	return start(ctx, cmd, address, "/manage/health")
+	p, err := start(ctx, cmd, address, "/manage/health")
+	if err == nil && b.perf != "" {
+		b.record(p)
+	}
+	return p, err
+}
+
+// record has perf(1) sample a server until it ends.
+func (b *bench) record(p *process) {
+	b.recorded++
+	file := filepath.Join(b.perf, fmt.Sprintf("%s-%d.data", b.scenario, b.recorded))
+	p.perf = exec.Command("perf", "record", "-q", "-g", "-F", "499", "-o", file, "-p", strconv.Itoa(p.pid()))
+	p.perf.Stderr = os.Stderr
+	if err := p.perf.Start(); err != nil {
+		b.complain(fmt.Errorf("-perf: %w", err))
+		p.perf = nil
+	}
 }
 
 // start starts a server and waits until it answers on a path.
@@ -65,7 +83,7 @@ func start(ctx context.Context, cmd *exec.Cmd, address, path string) (*process, 
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	p := &process{cmd, address}
+	p := &process{cmd: cmd, address: address}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	for {
@@ -93,13 +111,20 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 
 func (p *process) stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	_ = p.cmd.Wait()
+	p.wait()
 }
 
 // kill ends the process without a word to its clients.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
-	_ = p.cmd.Wait()
+	p.wait()
+}
+
+func (p *process) wait() {
+	_ = p.cmd.Wait() // how it ended is of no interest
+	if p.perf != nil {
+		_ = p.perf.Wait()
+	}
 }
 
 // freeAddress is an address of the loopback interface that nobody listens on.
