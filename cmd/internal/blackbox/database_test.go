@@ -53,3 +53,31 @@ func query[T any](t testing.TB, db database, sql string, args ...any) (v T) {
 	}
 	return v
 }
+
+// application inserts events as one does that outlives its database: it connects again.
+type application struct {
+	conn *pgx.Conn // nil without a connection that works
+}
+
+func (a *application) insert(dsn, consumer string) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if a.conn == nil {
+		var err error
+		if a.conn, err = pgx.Connect(ctx, dsn); err != nil {
+			a.conn = nil
+			return
+		}
+	}
+	_, err := a.conn.Exec(ctx, `insert into events (type, timestamp, subscriber, payload) values ('insert', now(), $1, '{}')`, consumer)
+	if err != nil {
+		a.close()
+	}
+}
+
+func (a *application) close() {
+	if a.conn != nil {
+		_ = a.conn.Close(context.Background())
+		a.conn = nil
+	}
+}
