@@ -182,6 +182,7 @@ func TestATransactionThatHoldsEventsBackIsNamed(t *testing.T) {
 		first := open.Insert("toto", "insert", `1`)
 		ids := w.insert("toto", 3)
 		time.Sleep(2500 * time.Millisecond)
+		synctest.Wait()
 		if w.log.Len() > 0 {
 			t.Errorf("logged before three seconds have passed:\n%s", w.log)
 		}
@@ -190,6 +191,7 @@ func TestATransactionThatHoldsEventsBackIsNamed(t *testing.T) {
 			t.Errorf("status %+v, want 1 writer, watermark %d, and since when events are held back", status, first-1)
 		}
 		time.Sleep(58 * time.Second)
+		synctest.Wait()
 		log := w.log.String()
 		if want := fmt.Sprintf("pid=%d ", open.Pid()); !strings.Contains(log, want) || !strings.Contains(log, "held_back=4") {
 			t.Errorf("the log does not name %q and 4 events held back:\n%s", want, log)
