@@ -164,7 +164,7 @@ func problems(ctx context.Context, client *api.ClientWithResponses) error {
 	if r, err = client.PollEventsWithResponse(ctx, &api.PollEventsParams{Wait: new(int64(31))}); err != nil {
 		return err
 	}
-	if p := r.ApplicationproblemJSON422; p == nil || p.Errors == nil || len(*p.Errors) != 1 || *(*p.Errors)[0].Location != "query.wait" {
+	if p := r.ApplicationproblemJSON422; p == nil || p.Errors == nil || len(*p.Errors) != 1 || (*p.Errors)[0].Location != "query.wait" {
 		return fmt.Errorf("wait=31: %s %s, want a problem with 422 that names query.wait", r.Status(), r.Body)
 	}
 	return nil
