@@ -197,7 +197,8 @@ func (l *loop) add(fs *fdStream) error {
 	return nil
 }
 
-// watch signals the streams that epoll has news of, until the loop is closed.
+// watch signals the streams that epoll has news of, until the loop is closed. A client that closes its half
+// of the connection has left, as it has for net/http; what it sends after its request is never read.
 func (l *loop) watch() {
 	raw, err := l.poll.SyscallConn()
 	if err != nil {

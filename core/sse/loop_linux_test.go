@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -233,6 +234,28 @@ func stalled(s *service) (n int) {
 		}
 	}
 	return n
+}
+
+func TestASignalMakesOneTurnThatBeginsAfterIt(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		before, after int32
+		queued        int
+	}{
+		{"waits", idle, queued, 1},
+		{"has its turn before it", queued, queued, 0},
+		{"may have looked already", running, signalled, 0},
+		{"will look again", signalled, signalled, 0},
+	} {
+		l := &loop{}
+		l.ready = sync.NewCond(&l.mu)
+		fs := &fdStream{}
+		fs.state.Store(c.before)
+		l.signal(fs)
+		if got := fs.state.Load(); got != c.after || len(l.queue) != c.queued {
+			t.Errorf("a stream that %s: state %d and %d in the queue, want %d and %d", c.name, got, len(l.queue), c.after, c.queued)
+		}
+	}
 }
 
 // TestStalledClientsHoldLittleMemory has clients that read nothing of a history of many times what they may
