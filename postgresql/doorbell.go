@@ -25,17 +25,20 @@ const (
 // doorbell decides when writers should ring and how long to wait if nobody does. It holds no connection:
 // what it decides the follower carries out.
 //
-// No wake-up is lost: while armed, a writer that begins rings when it commits. One that began before the
-// arming is in flight at the read that follows the arming, which keeps the reads coming until it is gone, or
-// has ended by then, and that read has seen what it committed.
+// No wake-up is lost: while armed, a writer that begins rings when it commits. Those that began before the
+// arming may not, so reads keep coming until one has found no writer in flight, and then there is one more: a
+// read takes the sequence's position before it looks at the writers, and misses the event of one that draws
+// its id and commits in between.
 type doorbell struct {
 	armed bool
 	// started marks that the first decision has been made.
 	started bool
-	// writers reports whether writers were in flight at the last read; gentle is the pause until the next
-	// one because of them.
+	// writers reports whether writers were in flight at the last read, or may have been missed by it; gentle
+	// is the pause until the next one because of them.
 	writers bool
 	gentle  time.Duration
+	// unsettled marks that no read since the arming has found no writer in flight.
+	unsettled bool
 	// took is how long the last read took.
 	took time.Duration
 	// window is when the running count of rings and events began.
@@ -45,7 +48,8 @@ type doorbell struct {
 
 // observe notes what a read found.
 func (d *doorbell) observe(events int, writers bool, took time.Duration) {
-	d.writers, d.took = writers, took
+	d.writers, d.took = writers || d.unsettled, took
+	d.unsettled = d.unsettled && writers
 	d.events += events
 	if events > 0 {
 		d.gentle = 0
@@ -61,7 +65,7 @@ func (d *doorbell) rang() {
 // next reports whether the doorbell is to be changed to what armed now says.
 func (d *doorbell) next(now time.Time) (changed bool) {
 	if !d.started {
-		d.started, d.armed, d.window = true, true, now
+		d.started, d.armed, d.unsettled, d.window = true, true, true, now
 		return true
 	}
 	over := now.Sub(d.window) >= ringWindow
@@ -70,6 +74,9 @@ func (d *doorbell) next(now time.Time) (changed bool) {
 		d.armed, changed = false, true
 	case !d.armed && over && d.events < quietEvents:
 		d.armed, changed = true, true
+	}
+	if changed {
+		d.unsettled = d.armed
 	}
 	if changed || over {
 		d.window, d.rings, d.events = now, 0, 0
