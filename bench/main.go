@@ -119,7 +119,7 @@ func run() error {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 		b.note("(%s took %.0f s, in which other processes used %.0f %% of a core)", s.name, time.Since(start).Seconds(),
-			100*(othersCPU()-others).Seconds()/time.Since(start).Seconds())
+			100*max((othersCPU()-others).Seconds(), 0)/time.Since(start).Seconds())
 	}
 	return nil
 }

@@ -82,7 +82,8 @@ func machineCPU() time.Duration {
 	return busy
 }
 
-// othersCPU is the CPU time of the machine's processes that are not the benchmark's.
+// othersCPU is about the CPU time of the machine's processes that are not the benchmark's: the kernel counts
+// the machine's in ticks, a process's exactly.
 func othersCPU() time.Duration { return machineCPU() - treeCPU(os.Getpid()) }
 
 // memory is the resident memory of a process, in bytes: now, and the most it has ever been.

@@ -84,7 +84,7 @@ func (u usage) since(before usage) spent {
 		postgresql: (u.postgresql - before.postgresql).Seconds(),
 		client:     (u.client - before.client).Seconds(),
 		writer:     (u.writer - before.writer).Seconds(),
-		others:     (u.others - before.others).Seconds(),
+		others:     max((u.others - before.others).Seconds(), 0),
 	}
 }
 

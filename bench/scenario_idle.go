@@ -27,6 +27,10 @@ func (b *bench) idle(ctx context.Context, t *table, sessions int) error {
 		return err
 	}
 	defer r.close(ctx)
+	// The kernel takes its time to free what an earlier run has closed.
+	if err := sleep(ctx, 3*time.Second); err != nil {
+		return err
+	}
 	before, _ := memory(r.server.pid())
 	kernel := kernelMemory()
 	opened := time.Now()
