@@ -165,8 +165,8 @@ func (s *Server) delivered(events []*core.Event) {
 	}
 }
 
-// Drain ends all streams, spread evenly over the time until ctx ends so that the clients do not come back
-// in one instant, each with a retry of its own.
+// Drain ends all streams, the first at once and the others spread evenly over the time until ctx ends so that
+// the clients do not come back in one instant, each with a retry of its own.
 func (s *Server) Drain(ctx context.Context) {
 	s.mu.Lock()
 	if s.draining {
@@ -189,13 +189,14 @@ func (s *Server) Drain(ctx context.Context) {
 	}
 	next := time.Now()
 	for _, st := range streams {
-		next = next.Add(pause)
 		select {
 		case <-time.After(time.Until(next)):
+		case <-s.empty: // all others have left by themselves
 		case <-ctx.Done():
 		}
 		st.ending.Store(true)
 		st.signal()
+		next = next.Add(pause)
 	}
 	select {
 	case <-s.empty:
