@@ -213,7 +213,9 @@ func (l *loop) watch() {
 			return n > 0
 		})
 		if err != nil {
-			if !errors.Is(err, os.ErrClosed) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if !l.closed { // no exported error tells that the file was closed meanwhile
 				l.server.log.Error("cannot watch connections", "error", err)
 			}
 			return
