@@ -81,7 +81,7 @@ func logAccess(idHeader string, log *slog.Logger, next http.Handler) http.Handle
 		a := &Access{
 			RequestID: requestID(r, idHeader),
 			start:     time.Now(),
-			method:    r.Method, url: loggedURL(r.URL), remote: r.RemoteAddr,
+			method:    strings.Clone(r.Method), url: loggedURL(r.URL), remote: r.RemoteAddr,
 			quiet: r.URL.Path == HealthPath || r.URL.Path == MetricsPath,
 		}
 		w.Header().Set("X-Request-Id", a.RequestID)
