@@ -124,6 +124,12 @@ func TestStopping(t *testing.T) {
 	go func() { answered <- s.waitingPoll(t, "patient", "wait=30", sent) }()
 	<-sent
 
+	probe := func(code int) {
+		_, port, _ := net.SplitHostPort(p.addr)
+		launch(t, "stream", []string{"health"}, "PORT="+port).exit(t, code)
+	}
+	probe(0)
+
 	p.signal(t, syscall.SIGTERM)
 	p.awaitLog(t, "stopping")
 	eventually(t, "readiness to be off", func() bool {
@@ -135,6 +141,7 @@ func TestStopping(t *testing.T) {
 	if a := ask(t, http.MethodGet, s.base+"/manage/health/live", ""); a.status != http.StatusOK {
 		t.Errorf("liveness: want 200, got %d", a.status)
 	}
+	probe(1)
 	// Balancers notice readiness late: until then all is served, new streams too.
 	streams = append(streams, mustOpen(t, p.addr, "toto", fromNow))
 	id := db.insert(t, "toto", "insert", `{}`)

@@ -54,11 +54,12 @@ func launch(t testing.TB, name string, args []string, env ...string) *program {
 			_ = p.cmd.Process.Kill()
 			<-p.exited
 		}
-		printed := p.stderr.list()
-		if slices.ContainsFunc(printed, func(line string) bool {
-			return strings.Contains(line, "DATA RACE") || strings.HasPrefix(line, "panic:") || strings.Contains(line, "panic in a handler")
-		}) {
-			t.Errorf("%s has a data race or panicked", name)
+		for _, line := range p.stderr.list() {
+			for _, sign := range []string{"DATA RACE", "panic:", `"level":"ERROR"`} {
+				if strings.Contains(line, sign) {
+					t.Errorf("want %s to log no error, got %s", name, line)
+				}
+			}
 		}
 		if t.Failed() {
 			t.Logf("%s printed last:\n%s", name, p.stderr.last())
