@@ -42,11 +42,16 @@ func Seed(t testing.TB) uint64 {
 	return seed
 }
 
+// timeout is what no run takes, not even on a busy machine.
+const timeout = 2 * time.Minute
+
 // last is the type of the event that every consumer gets when the writers have ended.
 const last = "last"
 
 // Run races over an empty table. It returns what a reader got that it should not have, or did not get.
 func (race Race) Run(ctx context.Context, h Harness) error {
+	ctx, over := context.WithTimeoutCause(ctx, timeout, errors.New("the run does not end"))
+	defer over()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	run := &run{Race: race, h: h, cancel: cancel, ledger: ledger{entries: map[int64]*entry{}}}
@@ -132,13 +137,13 @@ func pause(ctx context.Context, r *rand.Rand) {
 }
 
 func (run *run) write(ctx context.Context, r *rand.Rand) {
-	for range run.Transactions {
+	for done := 0; done < run.Transactions && ctx.Err() == nil; {
 		pause(ctx, r)
-		if err := run.transaction(ctx, r); err != nil && ctx.Err() == nil {
-			if !run.UnknownOutcomes {
-				run.fail(fmt.Errorf("write: %w", err))
-				return
-			}
+		switch err := run.transaction(ctx, r); {
+		case err == nil:
+			done++
+		case !run.UnknownOutcomes:
+			run.fail(fmt.Errorf("write: %w", err))
 		}
 	}
 }
@@ -203,25 +208,34 @@ func (run *run) insert(ctx context.Context, r *rand.Rand, tx Transaction, typ, c
 // sayLast tells every reader that nothing comes any more.
 func (run *run) sayLast(ctx context.Context) {
 	r := run.random(4, 0, 0)
-	err := func() error {
-		tx, err := run.h.Begin(ctx)
-		if err != nil {
-			return err
-		}
-		var entries []*entry
-		for c := range run.Consumers {
-			e, err := run.insert(ctx, r, tx, last, consumer(c))
-			if err != nil {
-				return err
-			}
-			entries = append(entries, e)
-		}
-		run.ledger.settle(entries, committed)
-		return tx.Commit(ctx)
-	}()
+	err := run.tryLast(ctx, r)
+	for ; err != nil && run.UnknownOutcomes && ctx.Err() == nil; err = run.tryLast(ctx, r) {
+		pause(ctx, r)
+	}
 	if err != nil {
 		run.fail(fmt.Errorf("write the last events: %w", err))
 	}
+}
+
+func (run *run) tryLast(ctx context.Context, r *rand.Rand) error {
+	tx, err := run.h.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	var entries []*entry
+	for c := range run.Consumers {
+		e, err := run.insert(ctx, r, tx, last, consumer(c))
+		if err != nil {
+			return errors.Join(err, tx.Rollback(ctx))
+		}
+		entries = append(entries, e)
+	}
+	run.ledger.settle(entries, inDoubt)
+	if err := tx.Commit(ctx); err != nil {
+		return err
+	}
+	run.ledger.settle(entries, committed)
+	return nil
 }
 
 // read is one reader's life: sessions and polls in turn, each from where the one before ended.

@@ -1,0 +1,240 @@
+package postgresql_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/event-piper/event-piper/core"
+	"github.com/event-piper/event-piper/postgresql/pgtest"
+)
+
+const insert = `insert into events (type, subscriber, payload) values ('insert', 'toto', '{}')`
+
+// history returns all events of a consumer.
+func history(t *testing.T, store core.Store, consumer string) (events []*core.Event) {
+	t.Helper()
+	for cursor, more := int64(0), true; more; {
+		pages, err := store.Pages(t.Context(), []core.PageQuery{{Consumer: consumer, After: cursor, Limit: 1000}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		events, cursor, more = append(events, pages[0].Events...), pages[0].Next, pages[0].More
+	}
+	return events
+}
+
+func TestNamesThatWouldForgeALineAreRefused(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, pgtest.New(t))
+	names := map[string]bool{
+		"": false, strings.Repeat("é", 255): true, strings.Repeat("é", 256): false,
+		"order.created": true, "a b,c": true, "☃": true, "\u00a0": true,
+		"a\u2028b": true, // separates lines for JavaScript, not for Server-Sent Events
+	}
+	for r := rune(1); r < 0xa0; r++ {
+		if r < 0x20 || r >= 0x7f {
+			names["a"+string(r)+"b"] = false
+		}
+	}
+	for name, want := range names {
+		if got := core.CheckName(name) == nil; got != want {
+			t.Errorf("core accepts the name %q: %t, want %t", name, got, want)
+		}
+		for _, sql := range []string{
+			"insert into events (type, subscriber, payload) values ($1, 'toto', '{}')",
+			"insert into events (type, subscriber, payload) values ('insert', $1, '{}')",
+		} {
+			_, err := conn.Exec(t.Context(), sql, name)
+			var refused *pgconn.PgError
+			if want && err != nil || !want && (!errors.As(err, &refused) || refused.Code != "23514") {
+				t.Errorf("%s with %q: %v, want it accepted: %t", sql, name, err, want)
+			}
+		}
+	}
+}
+
+func TestEveryWayToInsertIsDelivered(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	store := open(t, dsn)
+	for name, write := range map[string]func() error{
+		"the statement of the contract": func() error {
+			_, err := conn.Exec(t.Context(),
+				`insert into events (type, timestamp, subscriber, payload) values ('insert', now(), 'toto', '{"foo": "bar"}')`,
+				pgx.QueryExecModeSimpleProtocol)
+			return err
+		},
+		"several rows": func() error {
+			_, err := conn.Exec(t.Context(), insert+`, ('insert', 'toto', '1'), ('insert', 'toto', '2')`)
+			return err
+		},
+		"insert from select": func() error {
+			_, err := conn.Exec(t.Context(), `insert into events (type, subscriber, payload)
+				select 'insert', 'toto', to_json(n) from generate_series(1, 100) n`)
+			return err
+		},
+		"COPY": func() error {
+			rows := [][]any{{"insert", "toto", `{"a": 1}`}, {"insert", "toto", `{"a": 2}`}}
+			_, err := conn.CopyFrom(t.Context(), pgx.Identifier{"events"}, []string{"type", "subscriber", "payload"}, pgx.CopyFromRows(rows))
+			return err
+		},
+		"COPY of text": func() error {
+			_, err := conn.PgConn().CopyFrom(t.Context(), strings.NewReader("insert\ttoto\t{\"a\": \"\\\\n\"}\n"),
+				"copy events (type, subscriber, payload) from stdin")
+			return err
+		},
+		"a common table expression": func() error {
+			_, err := conn.Exec(t.Context(), `with e as (`+insert+` returning id) select count(*) from e`)
+			return err
+		},
+		"MERGE": func() error {
+			_, err := conn.Exec(t.Context(), `merge into events using (values (0)) v (id) on events.id = v.id
+				when not matched then insert (type, subscriber, payload) values ('insert', 'toto', '{}')`)
+			return err
+		},
+		"parameters": func() error {
+			_, err := conn.Exec(t.Context(), "insert into events (type, subscriber, payload) values ($1, $2, $3)",
+				"insert", "toto", `{"a": "é"}`)
+			return err
+		},
+		"a function": func() error {
+			_, err := conn.Exec(t.Context(), `do $$ begin `+insert+`; end $$`)
+			return err
+		},
+		"a rule of a view": func() error {
+			_, err := conn.Exec(t.Context(), `create or replace view mine as select * from events;
+				insert into mine (type, subscriber, payload) values ('insert', 'toto', '{}')`)
+			return err
+		},
+	} {
+		before := query[int](t, conn, "select count(*) from events")
+		if err := write(); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		after := query[int](t, conn, "select count(*) from events")
+		if got := len(history(t, store, "toto")); after == before || got != after {
+			t.Errorf("%s: %d events, were %d, and %d are delivered", name, after, before, got)
+		}
+		exec(t, conn, "begin")
+		if err := write(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if writers := query[int](t, conn, "select writers from events_watermark()"); writers != 1 {
+			t.Errorf("%s in an open transaction: %d writers, want 1", name, writers)
+		}
+		exec(t, conn, "rollback")
+	}
+}
+
+func TestNumbersEscapesAndTimesAreExact(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	for _, test := range []struct{ payload, timestamp, wantPayload, wantTime string }{
+		{`{"z": 1.10, "a": 12345678901234567890123456789.0e-400}`, "2024-02-29 12:34:56.789012+00",
+			`{"z":1.10,"a":12345678901234567890123456789.0e-400}`, "2024-02-29T12:34:56.789012Z"},
+		{`"\u0041\u0000\ud83d\ude00\/ é😀"`, "1969-12-31 23:59:59.999999+00", `"\u0041\u0000\ud83d\ude00\/ é😀"`, "1969-12-31T23:59:59.999999Z"},
+		{` [ 1 , "a \" b" ] `, "2024-06-01 00:00+02", `[1,"a \" b"]`, "2024-05-31T22:00:00Z"},
+		{`-0`, "infinity", `-0`, "9999-12-31T23:59:59.999999Z"},
+		{`null`, "-infinity", `null`, "0000-01-01T00:00:00Z"},
+		{`{"a":1,"a":2}`, "0044-03-15 00:00:00+00 BC", `{"a":1,"a":2}`, "0000-01-01T00:00:00Z"},
+		{`true`, "20000-01-01 00:00:00+00", `true`, "9999-12-31T23:59:59.999999Z"},
+	} {
+		exec(t, conn, "truncate events")
+		exec(t, conn, "insert into events (type, timestamp, subscriber, payload) values ('insert', $1::text::timestamptz, 'toto', $2)",
+			test.timestamp, test.payload)
+		store := open(t, dsn)
+		pages, err := store.Pages(t.Context(), []core.PageQuery{{
+			Consumer: "toto", After: query[int64](t, conn, "select max(id) - 1 from events"), Limit: 2,
+		}})
+		if err != nil || len(pages[0].Events) != 1 {
+			t.Fatalf("read %v (%v), want one event", pages, err)
+		}
+		e := pages[0].Events[0]
+		if got := e.Timestamp.Format("2006-01-02T15:04:05.999999Z07:00"); string(e.Payload) != test.wantPayload || got != test.wantTime {
+			t.Errorf("%s at %s became %s at %s, want %s at %s", test.payload, test.timestamp, e.Payload, got, test.wantPayload, test.wantTime)
+		}
+	}
+}
+
+func TestALargePayloadIsDelivered(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	follower := follow(t, dsn)
+	large := `"` + strings.Repeat("x", 20<<20) + `"`
+	exec(t, conn, "insert into events (type, subscriber, payload) values ('insert', 'toto', $1)", large)
+	r, err := follower.Read(t.Context(), 0, []string{"toto"})
+	if err != nil || len(r.Events) != 1 || string(r.Events[0].Payload) != large {
+		t.Errorf("live: %d events (%v), want the large one", len(r.Events), err)
+	}
+	if got := history(t, open(t, dsn), "toto"); len(got) != 1 || string(got[0].Payload) != large {
+		t.Errorf("history: %d events, want the large one", len(got))
+	}
+}
+
+func TestPagesOfALongReplayAreBounded(t *testing.T) {
+	t.Parallel()
+	const events, size = 20_000, 2000
+	dsn := pgtest.New(t)
+	exec(t, connect(t, dsn), fmt.Sprintf(`insert into events (type, subscriber, payload)
+		select 'insert', 'toto', to_json(repeat('x', %d)) from generate_series(1, %d)`, size, events))
+	store := open(t, dsn)
+	n := 0
+	for cursor, more := int64(0), true; more; {
+		pages, err := store.Pages(t.Context(), slices.Repeat([]core.PageQuery{{Consumer: "toto", After: cursor, Limit: 1000}}, 4))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bytes := 0
+		for _, p := range pages {
+			for _, e := range p.Events {
+				bytes += len(e.Payload)
+			}
+		}
+		if bytes > 1<<20 {
+			t.Fatalf("one read brought %d bytes, want at most about 512 KiB", bytes)
+		}
+		n, cursor, more = n+len(pages[0].Events), pages[0].Next, pages[0].More
+	}
+	if n != events {
+		t.Errorf("got %d events, want %d", n, events)
+	}
+}
+
+func TestDeleteAndTruncateRecordWhatWasPruned(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	write := func() {
+		exec(t, conn, `insert into events (type, subscriber, payload)
+			select 'insert', s, '{}' from unnest(array['toto', 'titi', 'toto', 'tata', 'toto']) s`)
+	}
+	want := func(what, want string) {
+		t.Helper()
+		got := query[string](t, conn, "select string_agg(subscriber || ' ' || through, ', ' order by subscriber) from events_pruned")
+		if got != want {
+			t.Errorf("after %s pruned is %q, want %q", what, got, want)
+		}
+	}
+	write()
+	exec(t, conn, "delete from events where id in (1, 2, 3)")
+	want("a delete", "titi 2, toto 3")
+	write()
+	exec(t, conn, "delete from events where id = 5; delete from events where id = 4; delete from events where id = 0")
+	want("deletes out of order", "tata 4, titi 2, toto 5")
+	exec(t, conn, "truncate events")
+	want("truncate", "tata 9, titi 7, toto 10")
+	pages, err := open(t, dsn).Pages(t.Context(), []core.PageQuery{{Consumer: "toto", Limit: 1}})
+	if err != nil || pages[0].Pruned != 10 || pages[0].Newest != 10 {
+		t.Errorf("the page after truncate: %+v (%v), want pruned and newest 10", pages, err)
+	}
+}
