@@ -7,15 +7,15 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"syscall"
 	"time"
 )
 
 // load holds connections without a goroutine or a buffer for each: one thread, one epoll(7) instance, which
-// also watches standard input, and one buffer that every connection is read into.
+// also watches where the orders come from, and one buffer that every connection is read into.
 type load struct {
 	epoll  int
+	orders int // the descriptor they come from
 	buffer []byte
 	groups map[int32]*group
 	input  []byte // of an order, up to its line feed
@@ -40,7 +40,7 @@ type group struct {
 	next    int // the first connection that has not been dialed
 	dialing int
 	open    int
-	failed  int
+	settled int   // connections that have been opened, or have failed, since the order
 	failure error // the first one
 
 	total  int64 // events since it was opened
@@ -67,21 +67,23 @@ const (
 	body             // the status was 200
 )
 
-// standardInput is the group number of the load generator's standard input.
-const standardInput = -1
+// ordersGroup is the group number of where the orders come from.
+const ordersGroup = -1
 
-// runLoad is the load generator's life. It ends with its standard input.
-func runLoad() error {
+// runLoad is the load generator's life. It ends with the orders, and with io.EOF.
+func runLoad(orders int, answers io.Writer) error {
 	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("epoll_create1: %w", err)
 	}
 	l := &load{
-		epoll: epoll, buffer: make([]byte, 64<<10), groups: map[int32]*group{}, output: json.NewEncoder(os.Stdout),
+		epoll: epoll, orders: orders, buffer: make([]byte, 64<<10),
+		groups: map[int32]*group{}, output: json.NewEncoder(answers),
 	}
-	err = syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, 0, &syscall.EpollEvent{Events: syscall.EPOLLIN, Pad: standardInput})
+	defer l.close()
+	err = syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, orders, &syscall.EpollEvent{Events: syscall.EPOLLIN, Pad: ordersGroup})
 	if err != nil {
-		return fmt.Errorf("watch standard input: %w", err)
+		return fmt.Errorf("watch for orders: %w", err)
 	}
 	events := make([]syscall.EpollEvent, 512)
 	for {
@@ -94,7 +96,7 @@ func runLoad() error {
 			return fmt.Errorf("epoll_wait: %w", err)
 		}
 		for _, e := range events[:max(n, 0)] {
-			if e.Pad == standardInput {
+			if e.Pad == ordersGroup {
 				if err := l.order(); err != nil {
 					return err
 				}
@@ -108,6 +110,13 @@ func runLoad() error {
 			return err
 		}
 	}
+}
+
+func (l *load) close() {
+	for _, g := range l.groups {
+		g.close()
+	}
+	_ = syscall.Close(l.epoll)
 }
 
 // proceed answers the order that is being carried out if it is done or has taken too long.
@@ -126,9 +135,9 @@ func (l *load) proceed() error {
 	return l.answer(w.group, w.group.failure)
 }
 
-// order reads from standard input and starts to carry out an order that is complete.
+// order reads on and starts to carry out an order that is complete.
 func (l *load) order() error {
-	n, err := syscall.Read(0, l.buffer)
+	n, err := syscall.Read(l.orders, l.buffer)
 	if err != nil {
 		return fmt.Errorf("read an order: %w", err)
 	}
@@ -157,7 +166,7 @@ func (l *load) order() error {
 			return l.answer(g, err)
 		}
 		g.dial()
-		l.wait = &wait{g, func() bool { return g.open+g.failed == len(g.conns) }, time.Now().Add(o.Within)}
+		l.wait = &wait{g, func() bool { return g.settled == len(g.conns) }, time.Now().Add(o.Within)}
 	case "await":
 		g.await(o.ID)
 		l.wait = &wait{g, func() bool { return g.behind == 0 && g.total >= o.Events }, time.Now().Add(o.Within)}
@@ -194,7 +203,7 @@ func (g *group) begin(o order) error {
 		if g.open > 0 || len(g.conns) != o.Sessions {
 			return fmt.Errorf("cannot resume: %d of %d connections are open", g.open, len(g.conns))
 		}
-		g.next, g.failed = 0, 0
+		g.next, g.settled = 0, 0
 		return nil
 	}
 	g.conns = make([]conn, o.Sessions)
@@ -278,7 +287,7 @@ func (g *group) fail(c *conn, err error) {
 	if g.failure == nil {
 		g.failure = err
 	}
-	g.failed++
+	g.settled++
 	if c.fd < 0 {
 		g.dialing--
 		return
@@ -320,6 +329,7 @@ func (g *group) ready(c *conn, index int32, events uint32) {
 func (g *group) opened(c *conn) {
 	c.state = body
 	g.dialing--
+	g.settled++
 	g.open++
 }
 

@@ -56,7 +56,7 @@ type bench struct {
 func main() {
 	devdb.Supervise()
 	if len(os.Args) == 2 && os.Args[1] == "load" {
-		if err := runLoad(); err != nil && !errors.Is(err, io.EOF) {
+		if err := runLoad(syscall.Stdin, os.Stdout); !errors.Is(err, io.EOF) {
 			fmt.Fprintln(os.Stderr, "load generator:", err)
 			os.Exit(1)
 		}
