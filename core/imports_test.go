@@ -24,7 +24,6 @@ var forbidden = []struct {
 	{"postgresql", "net/http", "a store knows nothing of who reads it"},
 	{"functions/poll", module + "core/sse", "a Lambda has no streams"},
 	{"functions/poll", module + "postgresql/devdb", "a development PostgreSQL has no place in a deployment"},
-	{"cmd/poll", module + "core/sse", "poll has no streams"},
 	{"cmd/poll", "testing", "test support has no place in a binary"},
 	{"functions/poll", "testing", "test support has no place in a binary"},
 }
