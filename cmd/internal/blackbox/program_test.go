@@ -195,7 +195,7 @@ func (l *lines) last() string {
 }
 
 // await waits for a line.
-func (l *lines) await(t testing.TB, what string, is func(line string) bool) string {
+func (l *lines) await(t testing.TB, what string, is func(line string) bool) {
 	t.Helper()
 	timeout := time.After(patience)
 	for seen := 0; ; {
@@ -204,7 +204,7 @@ func (l *lines) await(t testing.TB, what string, is func(line string) bool) stri
 		l.mu.Unlock()
 		for _, line := range fresh {
 			if is(line) {
-				return line
+				return
 			}
 		}
 		seen += len(fresh)
