@@ -18,7 +18,7 @@ func bucket(micros int64) int {
 	if micros < 128 {
 		return int(max(micros, 0))
 	}
-	octave := min(bits.Len64(uint64(micros))-7, maxOctaves) //nolint:gosec // positive
+	octave := min(bits.Len64(uint64(micros))-7, maxOctaves)
 	return min(octave*64+int(micros>>octave), len(histogram{})-1)
 }
 

@@ -78,9 +78,9 @@ func (g *generator) await(group int, events int64, within time.Duration) (*answe
 	return g.do(order{Do: "await", Group: group, Events: events, Within: within})
 }
 
-// awaitEach waits until every connection of a group has an event with an id or a higher one.
-func (g *generator) awaitEach(group int, id int64, within time.Duration) (*answer, error) {
-	a, err := g.do(order{Do: "await", Group: group, ID: id, Within: within})
+// awaitEach waits until every connection of group 0 has an event with an id or a higher one.
+func (g *generator) awaitEach(id int64, within time.Duration) (*answer, error) {
+	a, err := g.do(order{Do: "await", ID: id, Within: within})
 	if err == nil && a.Behind > 0 {
 		err = fmt.Errorf("%w: %d sessions have not got theirs within %s", errIncomplete, a.Behind, within)
 	}

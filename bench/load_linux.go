@@ -265,7 +265,7 @@ func (g *group) connect(c *conn, index int32) error {
 	// A client of its own for every few thousand connections: the kernel's search for a free port gets slow
 	// when most of one address's are taken.
 	_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_IP, bindAddressNoPort, 1)
-	source := syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(2 + index%8)}}
+	source := syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(2 + index%8)}} //nolint:gosec // 2 to 9
 	if err := syscall.Bind(fd, &source); err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}
@@ -303,7 +303,7 @@ func (g *group) ready(c *conn, index int32, events uint32) {
 	if c.state == connecting {
 		code, err := syscall.GetsockoptInt(int(c.fd), syscall.SOL_SOCKET, syscall.SO_ERROR)
 		if err == nil && code != 0 {
-			err = syscall.Errno(code) //nolint:gosec // an errno
+			err = syscall.Errno(code)
 		}
 		if err == nil && events&syscall.EPOLLOUT == 0 {
 			return

@@ -75,7 +75,7 @@ func run() error {
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.Usage = func() {
-		fmt.Fprintf(flags.Output(), "Usage: bench [flags] [%s ...]\n", strings.Join(names, "|"))
+		_, _ = fmt.Fprintf(flags.Output(), "Usage: bench [flags] [%s ...]\n", strings.Join(names, "|"))
 		flags.PrintDefaults()
 	}
 	b := &bench{out: os.Stdout}

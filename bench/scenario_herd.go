@@ -29,7 +29,7 @@ func herd(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.generator.awaitEach(0, first, time.Minute); err != nil {
+	if _, err := r.generator.awaitEach(first, time.Minute); err != nil {
 		return err
 	}
 
@@ -57,7 +57,7 @@ func herd(ctx context.Context, b *bench) error {
 		return err
 	}
 	opened := time.Since(start.at)
-	if _, err := r.generator.awaitEach(0, missed, time.Minute); err != nil {
+	if _, err := r.generator.awaitEach(missed, time.Minute); err != nil {
 		return err
 	}
 	replayed := time.Since(start.at)
@@ -65,7 +65,7 @@ func herd(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	a, err := r.generator.awaitEach(0, after, time.Minute)
+	a, err := r.generator.awaitEach(after, time.Minute)
 	if err != nil {
 		return err
 	}

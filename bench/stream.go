@@ -22,7 +22,8 @@ const streamPackage = "github.com/event-piper/event-piper/cmd/stream"
 // buildStream builds the program under test.
 func buildStream(ctx context.Context, dir string) (string, error) {
 	path := filepath.Join(dir, "stream")
-	output, err := exec.CommandContext(ctx, "go", "build", "-o", path, streamPackage).CombinedOutput()
+	build := exec.CommandContext(ctx, "go", "build", "-o", path, streamPackage) //nolint:gosec // into a directory of our own
+	output, err := build.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build stream: %w\n%s", err, output)
 	}
@@ -44,7 +45,7 @@ func (b *bench) startStream(ctx context.Context, dsn string, settings ...string)
 		return nil, err
 	}
 	_, port, _ := net.SplitHostPort(address)
-	cmd := exec.CommandContext(ctx, b.stream)
+	cmd := exec.CommandContext(ctx, b.stream) //nolint:gosec // what was built before
 	for _, variable := range os.Environ() {
 		// PG* variables are about some other database.
 		if !strings.HasPrefix(variable, "PG") {
@@ -65,6 +66,7 @@ func (b *bench) startStream(ctx context.Context, dsn string, settings ...string)
 func (b *bench) record(p *process) {
 	b.recorded++
 	file := filepath.Join(b.perf, fmt.Sprintf("%s-%d.data", b.scenario, b.recorded))
+	//nolint:gosec // the directory is the user's choice
 	p.perf = exec.Command("perf", "record", "-q", "-g", "-F", "499", "-o", file, "-p", strconv.Itoa(p.pid()))
 	p.perf.Stderr = os.Stderr
 	if err := p.perf.Start(); err != nil {
