@@ -101,7 +101,12 @@ func (f *follower) listen(ctx context.Context) error {
 	return nil
 }
 
-const probeTimeout = 5 * time.Second
+const (
+	// probeTimeout bounds the wait for the follower's own notification.
+	probeTimeout = 5 * time.Second
+	// doorbellTimeout bounds arming and disarming; a connection that takes longer is given up.
+	doorbellTimeout = 5 * time.Second
+)
 
 // Newest implements core.Follower.
 func (f *follower) Newest(ctx context.Context) (int64, error) { return newest(ctx, f.conn) }
@@ -223,6 +228,8 @@ func (f *follower) setDoorbell(ctx context.Context) error {
 	if f.doorbell.armed {
 		query = "select pg_advisory_lock_shared($1)"
 	}
+	ctx, cancel := context.WithTimeout(ctx, doorbellTimeout)
+	defer cancel()
 	if _, err := f.conn.Exec(ctx, query, int64(doorbellKey)); err != nil {
 		return fmt.Errorf("set the doorbell: %w", err)
 	}
