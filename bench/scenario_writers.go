@@ -55,11 +55,16 @@ func writers(ctx context.Context, b *bench) error {
 }
 
 // rounds is how often each variant is measured, in turn, so that what else the machine does meets all alike.
-const rounds = 7
+func (b *bench) rounds() int {
+	if b.short {
+		return 3
+	}
+	return 7
+}
 
 func (b *bench) compareVariants(ctx context.Context, title, unit string, measure func(context.Context, string) (float64, error)) error {
 	results := make([][]float64, len(variants))
-	for range rounds {
+	for range b.rounds() {
 		for i, v := range variants {
 			result, err := b.measureVariant(ctx, v, measure)
 			if err != nil {
