@@ -104,6 +104,7 @@ func testExactEvents(t *testing.T, s site) {
 		"z" : "<&> \u0000 \ud800 ü  ", "" : null } $json$) returning id`)
 	third := s.db.insert(t, "exact", "insert", `"`+strings.Repeat("x", 1<<20)+`"`)
 
+	s.settle(t)
 	a := s.poll(t, "exact", fmt.Sprint("limit=2&after=", before))
 	want := fmt.Sprintf(`{"events":[`+
 		`{"id":%d,"type":"insert","timestamp":"2026-03-01T12:00:00.123456Z","payload":{"foo":"bar"}},`+
