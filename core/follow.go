@@ -58,7 +58,7 @@ func (h *Hub) end() {
 // not return in one instant.
 func backoff(failures int) time.Duration {
 	d := min(50*time.Millisecond<<min(failures, 10), maxBackoff)
-	return d/2 + rand.N(d/2) //nolint:gosec // jitter, not a secret
+	return d/2 + rand.N(d/2)
 }
 
 // follow is one connection's life: the position first, then read, publish, wait, and again.
@@ -106,7 +106,7 @@ func (h *Hub) follow(ctx context.Context, connected func()) error {
 // get several in one write instead of a write for each, which is what a delivery mostly costs; the events
 // wait as long as it would take to write them one by one. A lone event is never held up.
 func breathe(ctx context.Context, woken int, sinceLast time.Duration) {
-	const perSession, maximum = 8 * time.Microsecond, 50 * time.Millisecond
+	const perSession, maximum = 4 * time.Microsecond, 50 * time.Millisecond
 	pause := min(time.Duration(woken)*perSession, maximum)
 	if woken < 100 || sinceLast > 2*pause {
 		return

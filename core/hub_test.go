@@ -38,7 +38,7 @@ func TestReplayGoesOnLive(t *testing.T) {
 				synctest.Wait()
 				r := w.open("toto", core.FromStart)
 				var got []int64
-				for turn := 0; turn < 1000; turn++ {
+				for turn := range 1000 {
 					synctest.Wait()
 					events, err := r.Take(nil, 5, 1<<20)
 					if err != nil {

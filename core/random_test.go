@@ -22,7 +22,7 @@ func TestTheWholeWorldAfterEachStep(t *testing.T) {
 	}
 	seed := coretest.Seed(t)
 	for i := range runs {
-		r := rand.New(rand.NewPCG(seed, uint64(i))) //nolint:gosec // a test's dice
+		r := rand.New(rand.NewPCG(seed, uint64(i)))
 		limits := roomy
 		limits.TailBytes = 1 << (4 + r.IntN(12))
 		in(t, limits, func(w *world) {

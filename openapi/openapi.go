@@ -64,8 +64,8 @@ func Register(mux *http.ServeMux, c Config) {
 }
 
 // serveDocument makes a document when it is first asked for: most instances never are.
-func serveDocument(mux *http.ServeMux, log *slog.Logger, path, media string, make func() ([]byte, error)) {
-	once := sync.OnceValues(make)
+func serveDocument(mux *http.ServeMux, log *slog.Logger, path, media string, build func() ([]byte, error)) {
+	once := sync.OnceValues(build)
 	mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 		b, err := once()
 		if err != nil {

@@ -63,7 +63,7 @@ func newError(status int, detail string, errs ...error) huma.StatusError {
 	}
 	p := &Problem{Problem: *problem.New(status, detail)}
 	for _, err := range errs {
-		if d, ok := err.(huma.ErrorDetailer); ok { //nolint:errorlint // Huma's own are never wrapped
+		if d, ok := err.(huma.ErrorDetailer); ok { // Huma's own are never wrapped
 			p.Errors = append(p.Errors, d.ErrorDetail())
 		}
 	}

@@ -131,7 +131,7 @@ func TestAServerThatCrashesLosesNothing(t *testing.T) {
 	race := race(t)
 	race.UnknownOutcomes = true
 	race.Transactions = 150
-	race.Disturb = func(ctx context.Context, _ *rand.Rand) {
+	race.Disturb = func(_ context.Context, _ *rand.Rand) {
 		for range 2 {
 			if err := server.Restart(true); err != nil {
 				t.Error(err)

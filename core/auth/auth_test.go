@@ -28,7 +28,7 @@ func ask(t *testing.T, a auth.Authenticator, query string, header http.Header) a
 	t.Helper()
 	var got answer
 	s := httptest.NewServer(auth.Middleware(a, func(reason string) { got.refused = append(got.refused, reason) })(
-		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			got.identity, _ = auth.FromContext(r.Context())
 			got.handlerIn = r.URL.String() + " " + r.RequestURI
 		})))

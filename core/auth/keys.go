@@ -200,7 +200,7 @@ func parseKey(raw []byte) (verificationKey, error) {
 }
 
 func fromFile(path string) func(context.Context) ([]byte, error) {
-	return func(context.Context) ([]byte, error) { return os.ReadFile(path) }
+	return func(context.Context) ([]byte, error) { return os.ReadFile(path) } //nolint:gosec // the operator names it
 }
 
 func fromURL(address string) (func(context.Context) ([]byte, error), error) {

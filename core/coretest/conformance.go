@@ -128,9 +128,10 @@ func (s *suite) wantIDs(what string, events []*core.Event, want ...int64) {
 	}
 }
 
-// wantVisible checks that both ways to read return the same events of a consumer that has all events.
-func (s *suite) wantVisible(what string, f core.Follower, consumer string, want ...int64) {
+// wantVisible checks that both ways to read return the same events, all of which are toto's.
+func (s *suite) wantVisible(what string, f core.Follower, want ...int64) {
 	s.Helper()
+	const consumer = "toto"
 	r := s.read(f, 0, consumer)
 	s.wantIDs(what+", live", r.Events, want...)
 	p := s.page(consumer, 0, 1000)
@@ -147,7 +148,7 @@ func (s *suite) wantVisible(what string, f core.Follower, consumer string, want 
 
 func (s *suite) emptyTable() {
 	f := s.follow()
-	s.wantVisible("empty", f, "toto")
+	s.wantVisible("empty", f)
 	if r := s.read(f, 0); r.Sequence != 0 || r.Watermark != 0 || r.Writers != 0 || r.More {
 		s.Errorf("read %+v, want a position of 0 and no writers", r)
 	}
@@ -159,12 +160,12 @@ func (s *suite) lateCommit() {
 	first := s.insertInto(late, "toto", `1`)
 	second := s.insertInto(early, "toto", `2`)
 	s.ok(early.Commit(s.ctx))
-	s.wantVisible("before the late commit", f, "toto")
+	s.wantVisible("before the late commit", f)
 	if r := s.read(f, 0); r.Sequence != second || r.Watermark >= first || r.Writers != 1 {
 		s.Errorf("sequence %d, watermark %d, %d writers; want %d, less than %d, 1", r.Sequence, r.Watermark, r.Writers, second, first)
 	}
 	s.ok(late.Commit(s.ctx))
-	s.wantVisible("after it", f, "toto", first, second)
+	s.wantVisible("after it", f, first, second)
 	if r := s.read(f, 0); r.Watermark != second || r.Writers != 0 {
 		s.Errorf("watermark %d with %d writers, want %d with none", r.Watermark, r.Writers, second)
 	}
@@ -176,9 +177,9 @@ func (s *suite) earlierEvents() {
 	open := s.begin()
 	third := s.insertInto(open, "toto", `3`)
 	fourth := s.insert("toto", `4`)[0]
-	s.wantVisible("while a writer is in flight", f, "toto", ids...)
+	s.wantVisible("while a writer is in flight", f, ids...)
 	s.ok(open.Commit(s.ctx))
-	s.wantVisible("then", f, "toto", append(ids, third, fourth)...)
+	s.wantVisible("then", f, append(ids, third, fourth)...)
 }
 
 func (s *suite) rollback() {
@@ -187,7 +188,7 @@ func (s *suite) rollback() {
 	gone := s.begin()
 	drawn := s.insertInto(gone, "toto", `2`)
 	s.ok(gone.Rollback(s.ctx))
-	s.wantVisible("after a rollback", f, "toto", committed...)
+	s.wantVisible("after a rollback", f, committed...)
 	if r := s.read(f, committed[0]); r.Sequence < drawn {
 		s.Errorf("sequence %d, want at least %d, which was drawn", r.Sequence, drawn)
 	}
@@ -202,18 +203,18 @@ func (s *suite) savepoint() {
 	s.ok(tx.Savepoint(s.ctx))
 	s.insertInto(tx, "toto", `1`)
 	held := s.insert("toto", `2`)[0]
-	s.wantVisible("with an insert behind a savepoint", f, "toto")
+	s.wantVisible("with an insert behind a savepoint", f)
 	s.ok(tx.RollbackTo(s.ctx))
-	s.wantVisible("after the savepoint's rollback", f, "toto", held)
+	s.wantVisible("after the savepoint's rollback", f, held)
 	again := s.insertInto(tx, "toto", `3`)
 	last := s.insert("toto", `4`)[0]
-	s.wantVisible("after the next insert", f, "toto", held)
+	s.wantVisible("after the next insert", f, held)
 	s.ok(tx.Savepoint(s.ctx))
 	s.insertInto(tx, "toto", `5`)
 	s.ok(tx.RollbackTo(s.ctx))
-	s.wantVisible("after the rollback of a savepoint behind an insert", f, "toto", held)
+	s.wantVisible("after the rollback of a savepoint behind an insert", f, held)
 	s.ok(tx.Commit(s.ctx))
-	s.wantVisible("in the end", f, "toto", held, again, last)
+	s.wantVisible("in the end", f, held, again, last)
 }
 
 func (s *suite) walk() {

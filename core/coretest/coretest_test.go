@@ -50,7 +50,7 @@ func TestRacingWritersLoseNothingWhateverFails(t *testing.T) {
 func failSometimes(seed uint64) func(context.Context, string) error {
 	var calls atomic.Uint64
 	return func(ctx context.Context, _ string) error {
-		switch r := rand.New(rand.NewPCG(seed, calls.Add(1))); r.IntN(8) { //nolint:gosec // a test's dice
+		switch r := rand.New(rand.NewPCG(seed, calls.Add(1))); r.IntN(8) {
 		case 0:
 			return coretest.ErrLost
 		case 1:

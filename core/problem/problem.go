@@ -37,7 +37,7 @@ func New(status int, detail string) *Problem {
 // instant do not return in one.
 func RetryLater(status int, detail string) *Problem {
 	p := New(status, detail)
-	p.RetryAfter = time.Second + rand.N(4*time.Second) //nolint:gosec // jitter, not a secret
+	p.RetryAfter = time.Second + rand.N(4*time.Second)
 	return p
 }
 

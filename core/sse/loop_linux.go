@@ -185,7 +185,7 @@ func (l *loop) add(fs *fdStream) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.streams++
-	fs.generation = int32(l.streams & 0x7fffffff) //nolint:gosec // only told apart
+	fs.generation = int32(l.streams & 0x7fffffff)
 	l.byFD[fs.fd] = fs
 	const edge = 1 << 31 // syscall.EPOLLET, which is negative there
 	err := syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_ADD, int(fs.fd), &syscall.EpollEvent{
@@ -266,7 +266,7 @@ func (l *loop) work() {
 	var scratch scratch
 	for {
 		l.mu.Lock()
-		for len(l.queue) == 0 && !(l.closed && l.live == 0) {
+		for len(l.queue) == 0 && (!l.closed || l.live > 0) {
 			l.ready.Wait()
 		}
 		if len(l.queue) == 0 {

@@ -326,7 +326,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 	}
 	defer func() { _ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) }()
 	tight := limit
-	tight.Cur = uint64(descriptors(t)) //nolint:gosec // a count
+	tight.Cur = uint64(descriptors(t))
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &tight); err != nil {
 		t.Fatalf("setrlimit: %v", err)
 	}

@@ -76,7 +76,7 @@ func (s *Server) Stats() *Stats { return &s.stats }
 func (s *Server) now() int64 { return int64(time.Since(s.born)) + 1 }
 
 func (s *Server) appendRetry(b []byte) []byte {
-	return appendRetry(b, s.config.Retry/2+rand.N(s.config.Retry)) //nolint:gosec // jitter, not a secret
+	return appendRetry(b, s.config.Retry/2+rand.N(s.config.Retry))
 }
 
 // ServeHTTP answers one request for a stream; the consumer must be in the request's context.

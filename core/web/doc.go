@@ -13,9 +13,9 @@ import (
 	"net/http"
 )
 
+// HealthPath and MetricsPath are asked every few seconds by machines, so their access lines are at debug
+// level.
 const (
-	// HealthPath and MetricsPath are asked every few seconds by machines, so their access lines are at
-	// debug level.
 	HealthPath  = "/manage/health"
 	MetricsPath = "/metrics"
 )

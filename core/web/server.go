@@ -85,7 +85,9 @@ func (s *Server) Serve(stop, kill context.Context, h http.Handler) error {
 	}
 	wait(kill, s.config.LameDuck)
 	s.shutdown(kill, srv)
-	<-failed
+	if err := <-failed; err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("accept connections: %w", err)
+	}
 	return nil
 }
 

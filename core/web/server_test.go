@@ -67,7 +67,7 @@ func TestProtocols(t *testing.T) {
 	client := func(set func(*http.Protocols)) *http.Client {
 		tr := &http.Transport{
 			Protocols:       new(http.Protocols),
-			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // the test's own certificate
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 		}
 		set(tr.Protocols)
 		t.Cleanup(tr.CloseIdleConnections)
@@ -106,7 +106,7 @@ func TestACertificateIsReadAgainWhenItChanges(t *testing.T) {
 	srv := run(t, c, routes(map[string]http.HandlerFunc{"/": ok}))
 	serial := func() int64 {
 		t.Helper()
-		conn, err := tls.Dial("tcp", srv.Addr().String(), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // the test's own certificate
+		conn, err := tls.Dial("tcp", srv.Addr().String(), &tls.Config{InsecureSkipVerify: true})
 		if err != nil {
 			t.Fatalf("handshake: %v", err)
 		}

@@ -96,7 +96,7 @@ func executable(path string) bool {
 	if err != nil {
 		return false
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	magic := make([]byte, 2)
 	_, err = io.ReadFull(f, magic)
 	return err == nil && string(magic) != "#!"

@@ -14,8 +14,8 @@ import (
 	"net/url"
 	"os"
 	"slices"
-	"strings"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/event-piper/event-piper/core"
@@ -127,13 +127,15 @@ func Run(name string, c *Config, routes func(ctx context.Context, s *Service) er
 
 	hub := core.NewHub(store, c.Limits, log)
 	following, unfollow := context.WithCancel(kill)
-	hubEnded := make(chan error, 1)
-	go func() { hubEnded <- hub.Run(following) }()
-	defer func() { unfollow(); <-hubEnded }()
+	failed, ended := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		failed <- hub.Run(following)
+	}()
+	defer func() { unfollow(); <-ended }()
 	select {
 	case <-hub.Started():
-	case err := <-hubEnded:
-		hubEnded <- nil
+	case err := <-failed:
 		return err
 	case <-stop.Done():
 		return nil

@@ -93,7 +93,7 @@ func startEnvironment(cfg Config) (*Environment, error) {
 		ready:   make(chan struct{}),
 		exited:  make(chan struct{}),
 	}
-	e.cmd = exec.Command(cfg.Bootstrap) //nolint:gosec // running it is what this is for
+	e.cmd = exec.Command(cfg.Bootstrap)
 	e.cmd.Dir = filepath.Dir(cfg.Bootstrap)
 	e.cmd.Env = append(environ(cfg, l.Addr().String()), cfg.Env...)
 	e.cmd.Stdout, e.cmd.Stderr = cfg.Output, cfg.Output
