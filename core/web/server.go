@@ -67,8 +67,11 @@ func (s *Server) Serve(stop, kill context.Context, h http.Handler) error {
 	requests, cancel := context.WithCancel(kill)
 	defer cancel()
 	srv := s.httpServer(requests, h)
-	failed := make(chan error, 1)
-	go func() { failed <- s.accept(srv) }()
+	failed, ended := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		failed <- s.accept(srv)
+	}()
 	s.log.Info("listening", "address", s.Addr().String(), "tls", s.certificate != nil)
 
 	select {
@@ -85,9 +88,7 @@ func (s *Server) Serve(stop, kill context.Context, h http.Handler) error {
 	}
 	wait(kill, s.config.LameDuck)
 	s.shutdown(kill, srv)
-	if err := <-failed; err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("accept connections: %w", err)
-	}
+	<-ended
 	return nil
 }
 
