@@ -4,12 +4,12 @@
 select set_config('search_path', format('%I, pg_catalog, pg_temp', current_schema()), true);
 
 -- A type and a subscriber go into lines of a Server-Sent Event and of a log: a line break in one would forge
--- the next. A domain rather than a check of the table, because PostgreSQL keeps a domain's checks compiled for
--- the life of a connection and reads a table's checks anew for every statement.
+-- the next. A domain rather than a check of the table, because PostgreSQL keeps a domain's check compiled for the
+-- life of a connection and reads a table's checks anew for every statement; one check rather than three, because
+-- each is set up for every statement.
 create domain event_name as text
-    constraint event_name_not_empty check (value <> '')
-    constraint event_name_at_most_255_characters check (length(value) <= 255)
-    constraint event_name_without_control_characters check (value !~ '[\u0001-\u001f\u007f-\u009f]');
+    constraint event_name_has_1_to_255_characters_and_no_control_characters
+        check (length(value) between 1 and 255 and value !~ '[\u0001-\u001f\u007f-\u009f]');
 
 create table events (
     -- 48 bits: exact as a JSON number in every language, and it fits the lock keys below.

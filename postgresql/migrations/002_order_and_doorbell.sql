@@ -9,49 +9,57 @@
 -- What the functions refer to is looked for where this migration puts it, whatever the caller's search path is.
 select set_config('search_path', format('%I, pg_catalog, pg_temp', current_schema()), true);
 
--- Runs before the statement draws its first id, once per transaction: the setting that remembers it carries the
--- transaction's id, so that no session-wide SET can forge it, and is undone with a savepoint, as the lock is.
--- Conditions and assignments, not PERFORM: PL/pgSQL evaluates them without starting the executor, which this
--- trigger's share of an insert is mostly made of. Every name is qualified, operators too, because a search path
--- set for the function would cost as much again.
+-- Runs before the statement draws its first id. It is most of what an insert pays for us, hence its form:
+-- conditions and assignments, which PL/pgSQL evaluates without starting the executor; names qualified, operators
+-- too, because a search path set for the function would cost as much again; and constants in place.
+--
+-- A transaction takes the lock with its first insert. If that is the first it writes at all, it has no id yet, and
+-- nothing needs to be remembered, which for a lone insert would cost more than the lock. Otherwise a
+-- transaction-local setting remembers the lock; it carries the transaction's id, so that no session-wide SET can
+-- forge it, and is undone with a savepoint, as the lock is. A second lock does no harm: the lower one counts.
+do $migration$
+begin
+    execute format($function$
 create function events_before_insert() returns trigger
     language plpgsql security definer as $$
 declare
-    _released boolean;
+    _done pg_catalog.text;
 begin
-    if coalesce(pg_catalog.current_setting('event_piper.writer', true), '')
-        operator(pg_catalog.=) pg_catalog.pg_current_xact_id()::pg_catalog.text
-    then
-        return null;
+    if pg_catalog.pg_current_xact_id_if_assigned() is not null then
+        if coalesce(pg_catalog.current_setting('event_piper.writer', true), '')
+            operator(pg_catalog.=) pg_catalog.pg_current_xact_id()::pg_catalog.text
+        then
+            return null;
+        end if;
+        _done := pg_catalog.set_config('event_piper.writer', pg_catalog.pg_current_xact_id()::pg_catalog.text, true);
     end if;
 
     -- Nobody ever takes this lock exclusively, so nobody waits and the attempt cannot fail.
     if not pg_catalog.pg_try_advisory_xact_lock_shared(
-            x'4550000000000000'::pg_catalog.int8
-            operator(pg_catalog.|) coalesce(pg_catalog.pg_sequence_last_value(tg_argv[0]::pg_catalog.regclass), 0))
-        or pg_catalog.set_config('event_piper.writer', pg_catalog.pg_current_xact_id()::pg_catalog.text, true) is null
+        x'4550000000000000'::pg_catalog.int8
+        operator(pg_catalog.|) coalesce(pg_catalog.pg_sequence_last_value(%L::pg_catalog.regclass), 0))
     then
         raise exception 'the writer lock of Event Piper is held exclusively';
     end if;
 
     -- NOTIFY makes all notifying commits of the cluster queue for one lock: ring only if a follower waits.
-    if pg_catalog.pg_try_advisory_lock(x'4551000000000000'::pg_catalog.int8) then
-        _released := pg_catalog.pg_advisory_unlock(x'4551000000000000'::pg_catalog.int8);
-    elsif coalesce(pg_catalog.current_setting('event_piper.doorbell', true), '') operator(pg_catalog.<>) 'off' then
+    if pg_catalog.pg_try_advisory_lock(x'4551000000000000'::pg_catalog.int8)
+        and pg_catalog.pg_advisory_unlock(x'4551000000000000'::pg_catalog.int8)
+    then
+        return null;
+    end if;
+    if coalesce(pg_catalog.current_setting('event_piper.doorbell', true), '') operator(pg_catalog.<>) 'off' then
         perform pg_catalog.pg_notify('new_events', '');
     end if;
     return null;
-end $$;
+end $$ $function$, (
+        select format('%I.%I', n.nspname, c.relname)
+        from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where c.oid = pg_get_serial_sequence('events', 'id')::regclass));
+end $migration$;
 
-do $$
-begin
-    execute format(
-        'create trigger events_before_insert before insert on events
-            for each statement execute function events_before_insert(%L)',
-        (select format('%I.%I', n.nspname, c.relname)
-            from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-            where c.oid = pg_get_serial_sequence('events', 'id')::regclass));
-end $$;
+create trigger events_before_insert before insert on events
+    for each statement execute function events_before_insert();
 
 -- The sequence's position and the watermark. Its two statements must stay two, in this order: an id up to
 -- sequence_position was drawn before the locks are looked at, so its writer either still holds its lock, and
