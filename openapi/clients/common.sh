@@ -1,4 +1,4 @@
-# Sourced by run.sh and lint.sh: what both need of the machine and of the service.
+# Sourced by run.sh and lint.sh: what both need of the machine and of the service, and how they report.
 
 clients=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=$(cd "$clients/../.." && pwd)
@@ -30,7 +30,7 @@ needs() {
 
 # start NAME VARIABLE... starts a program with these settings on a free port and sets url.
 start() {
-  local name=$1 log=$work/$1.log
+  local name=$1 log=$work/service-$1.log
   shift
   : >"$log" # here, not in the background: what an earlier run wrote would be taken for this one's
   env "$@" PORT=0 ADDRESS=127.0.0.1 LOG_FORMAT=json DRAIN_TIME=1s "$work/bin/$name" >>"$log" 2>&1 &
@@ -41,13 +41,14 @@ start() {
   done
 }
 
-# start_stream builds and starts the service with a development PostgreSQL. It sets url and DATABASE_URL.
+# start_stream VARIABLE... builds the service and starts it with a development PostgreSQL. It sets url and
+# DATABASE_URL.
 start_stream() {
   needs go "see https://go.dev/dl"
   needs psql "apt-get install postgresql-client"
   (cd "$repo" && go build -o "$work/bin/" ./cmd/stream ./cmd/poll)
-  start stream -u DATABASE_URL -u PGHOST -u PGSERVICE DEV_DATABASE_PORT=0
-  DATABASE_URL=$(grep -o 'postgres://[^ ]*' "$work/stream.log" | head -1)
+  start stream -u DATABASE_URL -u PGHOST -u PGSERVICE DEV_DATABASE_PORT=0 "$@"
+  DATABASE_URL=$(grep -o 'postgres://[^ ]*' "$work/service-stream.log" | head -1)
   export DATABASE_URL
 }
 
@@ -67,4 +68,37 @@ install_python() {
   python3 -m venv --clear "$2" || { echo "python3 cannot make a virtual environment: apt-get install python3-venv" >&2; return 1; }
   "$2/bin/pip" install --quiet --disable-pip-version-check --requirement "$1"
   cp "$1" "$2/.installed-from"
+}
+
+needs_node() {
+  needs node "Node.js 20.19 or later, see https://nodejs.org" && needs npm "it comes with Node.js, or apt-get install npm"
+}
+
+passed=0 failed=0
+
+# attempt NAME FUNCTION runs a function and prints a line with the last one of its output, or, when it
+# fails, where its log is and the end of that.
+attempt() {
+  local log=$work/$1.log outcome status
+  SECONDS=0
+  # A function in a condition would run on after a command that failed: bash switches -e off there.
+  set +e
+  outcome=$(set -e; "$2" 2>"$log")
+  status=$?
+  set -e
+  if [ $status = 0 ]; then
+    printf '%-12s ok, %ss: %s\n' "$1" "$SECONDS" "$(tail -1 <<<"$outcome")"
+    passed=$((passed + 1))
+  else
+    echo "$outcome" >>"$log"
+    printf '%-12s FAILED, %ss: %s\n' "$1" "$SECONDS" "$log"
+    tail -40 "$log" | sed 's/^/    /'
+    failed=$((failed + 1))
+  fi
+}
+
+# summary prints the last line. It fails if anything has.
+summary() {
+  echo "$passed passed, $failed failed"
+  [ $failed = 0 ]
 }

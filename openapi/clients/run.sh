@@ -15,7 +15,7 @@
 # Of the consumer "pruned" retention has deleted all events but the last, of type "kept".
 set -euo pipefail
 
-. "$(dirname "$0")/service.sh"
+. "$(dirname "$0")/common.sh"
 document=$repo/openapi/openapi.yaml
 OAPI_CODEGEN_VERSION=${OAPI_CODEGEN_VERSION:-v2.8.2}
 
@@ -38,10 +38,6 @@ client_go() {
   go vet ./...
   go build -o client .
   ./client
-}
-
-needs_node() {
-  needs node "Node.js 20.19 or later, see https://nodejs.org" && needs npm "it comes with Node.js, or apt-get install npm"
 }
 
 client_typescript() {
@@ -109,23 +105,7 @@ start_stream
 prepare_pruned
 export EVENT_PIPER_URL=$url INSERT=$clients/insert.sh
 
-passed=0 failed=0
 for name; do
-  SECONDS=0
-  log=$work/$name.log
-  # A client in a condition would run on after a command that failed: bash switches -e off there.
-  set +e
-  outcome=$(set -e; CONSUMER=$name "client_$name" 2>"$log")
-  status=$?
-  set -e
-  if [ $status = 0 ]; then
-    printf '%-11s ok, %ss: %s\n' "$name" "$SECONDS" "$(tail -1 <<<"$outcome")"
-    passed=$((passed + 1))
-  else
-    printf '%-11s FAILED, %ss: %s\n' "$name" "$SECONDS" "$log"
-    { cat "$log"; echo "$outcome"; } | tail -40 | sed 's/^/    /'
-    failed=$((failed + 1))
-  fi
+  CONSUMER=$name attempt "$name" "client_$name"
 done
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+summary
