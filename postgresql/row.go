@@ -41,13 +41,56 @@ func timestamp(v []byte) time.Time {
 	return t
 }
 
-func event(id, typ, ts, payload []byte) (*core.Event, error) {
-	if len(id) != 8 || len(ts) != 8 {
-		return nil, fmt.Errorf("an event's row is not in PostgreSQL's binary format")
+// decoder makes events of rows. What it makes in one go is kept in one go: it is for the rows of a page,
+// which are delivered and forgotten together.
+type decoder struct {
+	events   []core.Event
+	payloads []byte
+	typ      string
+}
+
+const (
+	decoderEvents = 128
+	decoderBytes  = 32 << 10
+)
+
+func (d *decoder) event(id, typ, ts, payload []byte) (*core.Event, error) {
+	if len(d.events) == cap(d.events) {
+		d.events = make([]core.Event, 0, decoderEvents)
 	}
-	e := &core.Event{ID: bigint(id), Type: string(typ), Timestamp: timestamp(ts)}
+	if cap(d.payloads)-len(d.payloads) < len(payload) {
+		d.payloads = make([]byte, 0, max(decoderBytes, len(payload)))
+	}
+	if d.typ != string(typ) {
+		d.typ = string(typ)
+	}
+	d.events = d.events[:len(d.events)+1]
+	e := &d.events[len(d.events)-1]
+	if err := decode(e, id, ts); err != nil {
+		return nil, err
+	}
+	start := len(d.payloads)
+	d.payloads = core.AppendCompact(d.payloads, payload)
+	e.Type, e.Payload = d.typ, d.payloads[start:len(d.payloads):len(d.payloads)]
+	return e, nil
+}
+
+// event makes one event that is kept by itself.
+func event(id, typ, ts, payload []byte) (*core.Event, error) {
+	e := &core.Event{Type: string(typ)}
+	if err := decode(e, id, ts); err != nil {
+		return nil, err
+	}
 	if payload != nil {
 		e.Payload = core.AppendCompact(make([]byte, 0, len(payload)), payload)
 	}
 	return e, nil
+}
+
+func decode(e *core.Event, id, ts []byte) error {
+	if len(id) != 8 || len(ts) != 8 {
+		return fmt.Errorf("an event's row is not in PostgreSQL's binary format")
+	}
+	e.ID, e.Timestamp = bigint(id), timestamp(ts)
+	return nil
 }

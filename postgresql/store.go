@@ -84,10 +84,11 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery) ([
 	defer rows.Close()
 	pages := make([]core.Page, 0, len(queries))
 	var events []*core.Event
+	var decoder decoder
 	for rows.Next() {
 		v := rows.RawValues()
 		if v[1] != nil {
-			e, err := event(v[1], v[2], v[3], v[4])
+			e, err := decoder.event(v[1], v[2], v[3], v[4])
 			if err != nil {
 				return nil, err
 			}

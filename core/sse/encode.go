@@ -12,10 +12,14 @@ import (
 // heartbeat has no id: a client's Last-Event-ID stays at the last event it received.
 const heartbeat = "event: heartbeat\ndata: thump\n\n"
 
-// encode returns an event's frame (WHATWG HTML, section 9.2.6). A type has no line breaks by the database's
-// checks, and compact JSON has none by its grammar.
+// encode returns an event's frame.
 func encode(e *core.Event) []byte {
-	b := make([]byte, 0, len("id: \nevent: \ndata: \n\n")+20+len(e.Type)+len(e.Payload))
+	return appendEvent(make([]byte, 0, len("id: \nevent: \ndata: \n\n")+20+len(e.Type)+len(e.Payload)), e)
+}
+
+// appendEvent appends an event's frame (WHATWG HTML, section 9.2.6). A type has no line breaks by the
+// database's check, and compact JSON has none by its grammar.
+func appendEvent(b []byte, e *core.Event) []byte {
 	b = append(b, "id: "...)
 	b = strconv.AppendInt(b, e.ID, 10)
 	b = append(b, "\nevent: "...)

@@ -59,7 +59,11 @@ func (st *stream) next(scratch *scratch) (chunk []byte, done bool) {
 	case len(events) > 1:
 		b := scratch.bytes[:0]
 		for _, e := range events {
-			b = append(b, e.Encoded(encode)...)
+			if e.Live {
+				b = append(b, e.Encoded(encode)...)
+			} else {
+				b = appendEvent(b, e) // nobody shares it
+			}
 		}
 		chunk = scratch.use(b)
 	case st.server.now()-st.sent.Load() >= int64(st.server.config.Heartbeat):
