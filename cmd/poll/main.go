@@ -9,7 +9,6 @@
 package main
 
 import (
-	"context"
 	"os"
 
 	"github.com/event-piper/event-piper/cmd/internal/service"
@@ -34,8 +33,8 @@ func run(args []string) error {
 	if probe {
 		return service.Probe(&c)
 	}
-	return service.Run("event-piper poll", &c, func(_ context.Context, s *service.Service) error {
+	return service.Run(&c, service.Program{Name: "event-piper poll", Routes: func(s *service.Service) error {
 		openapi.Register(s.Mux, openapi.Config{Poller: web.CountEvents(s.Hub), Authenticate: s.Authenticate, Log: s.Log})
 		return nil
-	})
+	}})
 }

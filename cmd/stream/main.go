@@ -17,6 +17,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"os"
 	"time"
 
@@ -72,25 +74,25 @@ func run(args []string) error {
 		return errors.New("migrate: DATABASE_URL is not set")
 	case command == "migrate":
 		return migrateSchema(c.DatabaseURL)
-	case development:
-		stop, err := startDevelopment(&c)
-		if err != nil {
-			return fmt.Errorf("no DATABASE_URL, and no development PostgreSQL either: %w", err)
-		}
-		defer stop()
 	}
-	return service.Run("event-piper stream", &c.Config, func(_ context.Context, s *service.Service) error {
-		streams, err := sse.NewServer(c.sse, s.Hub, s.Log, s.Metrics.Observe)
-		if err != nil {
-			return err
-		}
-		s.Mux.Handle("GET /events", s.Authenticate(streams))
-		openapi.Register(s.Mux, openapi.Config{Poller: web.CountEvents(s.Hub), Authenticate: s.Authenticate, Log: s.Log, Streams: true})
-		s.Metrics.Streams(streams.Stats())
-		s.Drain = streams.Drain
-		s.Close = streams.Close
-		return nil
-	})
+	program := service.Program{Name: "event-piper stream", Routes: c.routes}
+	if development {
+		program.Database = c.startDevelopment
+	}
+	return service.Run(&c.Config, program)
+}
+
+func (c *config) routes(s *service.Service) error {
+	streams, err := sse.NewServer(c.sse, s.Hub, s.Log, s.Metrics.Observe)
+	if err != nil {
+		return err
+	}
+	s.Mux.Handle("GET /events", s.Authenticate(streams))
+	openapi.Register(s.Mux, openapi.Config{Poller: web.CountEvents(s.Hub), Authenticate: s.Authenticate, Log: s.Log, Streams: true})
+	s.Metrics.Streams(streams.Stats())
+	s.Drain = streams.Drain
+	s.Close = streams.Close
+	return nil
 }
 
 func migrateSchema(dsn string) error {
@@ -107,22 +109,21 @@ func migrateSchema(dsn string) error {
 }
 
 // startDevelopment starts a PostgreSQL for trying things out, and says what to paste.
-func startDevelopment(c *config) (stop func(), err error) {
-	log := web.Logger(c.Web.LogFormat, c.Web.LogLevel, os.Stderr)
-	db, err := devdb.Start(context.Background(), devdb.Options{DataDir: c.dataDir, Port: c.dbPort, Log: log})
+func (c *config) startDevelopment(ctx context.Context, addr net.Addr, log *slog.Logger) (dsn string, stop func(), err error) {
+	db, err := devdb.Start(ctx, devdb.Options{DataDir: c.dataDir, Port: c.dbPort, Log: log})
 	if err != nil {
-		return nil, err
+		return "", nil, fmt.Errorf("no DATABASE_URL, and no development PostgreSQL either: %w", err)
 	}
 	stop = func() {
 		if err := db.Stop(); err != nil {
 			log.Error("cannot stop the development PostgreSQL", "error", err)
 		}
 	}
-	if _, _, err := postgresql.Migrate(context.Background(), db.DSN()); err != nil {
+	if _, _, err := postgresql.Migrate(ctx, db.DSN()); err != nil {
 		stop()
-		return nil, err
+		return "", nil, err
 	}
-	c.DatabaseURL = db.DSN()
+	_, port, _ := net.SplitHostPort(addr.String()) // the address of a listener always has a port
 	kept := "its data is gone when it stops; DEV_DATA_DIR keeps it"
 	if c.dataDir != "" {
 		kept = "its data is kept in " + c.dataDir
@@ -135,12 +136,12 @@ Its only user is a superuser, and %s.
 
 Receive events in one terminal:
 
-    curl -v localhost:%d/events -H "X-Consumer-Id: toto"
+    curl -v localhost:%s/events -H "X-Consumer-Id: toto"
 
 Insert one in another:
 
     psql %s -c "insert into events (type, timestamp, subscriber, payload) values ('insert', now(), 'toto', '{\"foo\": \"bar\"}')"
 
-`, kept, db.DSN(), c.Web.Port, db.DSN())
-	return stop, nil
+`, kept, db.DSN(), port, db.DSN())
+	return db.DSN(), stop, nil
 }

@@ -99,9 +99,19 @@ func Probe(c *Config) error {
 	return health.Probe(ctx, u.String())
 }
 
-// Run serves until the process is told to stop. Name is what the database connections call themselves;
-// routes adds the program's own routes and must not block.
-func Run(name string, c *Config, routes func(ctx context.Context, s *Service) error) error {
+// Program is what is different between the containers.
+type Program struct {
+	// Name is what the database connections call themselves.
+	Name string
+	// Database, if set, provides the database that Config names none of, for a service that listens at addr. It
+	// returns the connection string and what takes the database away again.
+	Database func(ctx context.Context, addr net.Addr, log *slog.Logger) (dsn string, stop func(), err error)
+	// Routes adds the program's own routes. It must not block.
+	Routes func(s *Service) error
+}
+
+// Run serves until the process is told to stop.
+func Run(c *Config, p Program) error {
 	log := web.Logger(c.Web.LogFormat, c.Web.LogLevel, os.Stderr)
 	stop, kill, release := web.Signals(context.Background())
 	defer release()
@@ -119,7 +129,15 @@ func Run(name string, c *Config, routes func(ctx context.Context, s *Service) er
 	if err != nil {
 		return err
 	}
-	store, err := postgresql.Open(kill, c.DatabaseURL, name, c.Limits.Pagers)
+	dsn := c.DatabaseURL
+	if p.Database != nil {
+		var remove func()
+		if dsn, remove, err = p.Database(stop, server.Addr(), log); err != nil {
+			return err
+		}
+		defer remove()
+	}
+	store, err := postgresql.Open(kill, dsn, p.Name, c.Limits.Pagers)
 	if err != nil {
 		return err
 	}
@@ -150,7 +168,7 @@ func Run(name string, c *Config, routes func(ctx context.Context, s *Service) er
 	}
 	s.Health.Register(s.Mux)
 	s.Mux.Handle("GET "+web.MetricsPath, m.Handler())
-	if err := routes(kill, s); err != nil {
+	if err := p.Routes(s); err != nil {
 		return err
 	}
 
@@ -164,8 +182,5 @@ func Run(name string, c *Config, routes func(ctx context.Context, s *Service) er
 	if s.Close != nil {
 		defer s.Close()
 	}
-	start := time.Now()
-	err = server.Serve(stop, kill, web.Handler(c.Web, s.Mux, log))
-	log.Info("stopped", "uptime", time.Since(start).Round(time.Millisecond))
-	return err
+	return server.Serve(stop, kill, web.Handler(c.Web, s.Mux, log))
 }
