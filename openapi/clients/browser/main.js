@@ -27,14 +27,15 @@ async function start(port) {
   });
 }
 
-let service = await start('0');
-const origin = `http://127.0.0.1:${service.port}`;
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM,
   // No name of another host can be looked up. The sandbox does not start as root, which is who CI often is.
   args: ['--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1', ...process.getuid() === 0 ? ['--no-sandbox'] : []],
 });
+let service;
 try {
+  service = await start('0');
+  const origin = `http://127.0.0.1:${service.port}`;
   // The header stands for the gateway in front, which EventSource has no other way to get.
   const page = await browser.newPage({ extraHTTPHeaders: { 'X-Consumer-Id': consumer } });
   const requests = [], complaints = [];
@@ -78,5 +79,5 @@ try {
   console.log(`${browser.version()}: EventSource resumed with Last-Event-ID after a restart; /docs needs no other host`);
 } finally {
   await browser.close();
-  await service.stop();
+  await service?.stop();
 }
