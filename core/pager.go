@@ -55,6 +55,9 @@ func (p *pager) read() {
 			failures = 0
 			continue
 		}
+		if p.hub.ctx.Err() != nil {
+			continue // which ends it: the hub is closing
+		}
 		p.failed(sessions, err)
 		select {
 		case <-p.hub.ctx.Done():
