@@ -15,9 +15,10 @@ const (
 	maxBackoff = 5 * time.Second
 	// warnAfter is how long one transaction may hold events back before the log names it.
 	warnAfter = 3 * time.Second
-	// maxInterest bounds the consumers whose payloads a read asks for by name. Beyond it the payloads are
-	// fetched in a second step, which costs a round trip for each read instead of a list of names.
-	maxInterest = 256
+	// maxInterest bounds the consumers that a read asks for by name. Beyond it a read asks for all events
+	// without payloads, and for the wanted payloads in a second step: a round trip more instead of a long
+	// list to compare every event with.
+	maxInterest = 64
 )
 
 // Run follows the store until ctx ends. It returns an error only if the store cannot be followed at the
@@ -158,11 +159,7 @@ func (h *Hub) readOnce(ctx context.Context, f Follower, held *heldBack) (more bo
 		h.rewind(newest)
 		return true, nil
 	}
-	position := after
-	if n := len(r.Events); n > 0 {
-		position = r.Events[n-1].ID
-	}
-	wanted := h.wanted(r.Events)
+	position, wanted := r.Position, h.wanted(r.Events)
 	filled, err := fillPayloads(ctx, f, wanted)
 	if err != nil {
 		return false, fmt.Errorf("read payloads: %w", err)
@@ -186,11 +183,13 @@ func fillPayloads(ctx context.Context, f Follower, events []*Event) (int, error)
 	return len(events), nil
 }
 
-// interest returns what the next read is about: the position to read after, and the consumers whose
-// payloads it should bring along.
+// interest returns what the next read is about: the position to read after, and the consumers that have a
+// tail, nil if they are many. That settles the choice: a tail made from now on is complete only from the
+// position that this read leads to.
 func (h *Hub) interest() (after int64, consumers []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.fresh = h.fresh[:0]
 	if h.consumers == nil && len(h.tails) <= maxInterest {
 		h.consumers = make([]string, 0, len(h.tails))
 		for consumer := range h.tails {
@@ -200,12 +199,10 @@ func (h *Hub) interest() (after int64, consumers []string) {
 	return h.position, h.consumers
 }
 
-// wanted returns the events that some session may ask for, and settles the choice: a tail made from now on
-// is complete only from the position that this read leads to.
+// wanted returns the events whose consumer has a tail.
 func (h *Hub) wanted(events []*Event) []*Event {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.fresh = h.fresh[:0]
 	wanted := events[:0]
 	for _, e := range events {
 		if h.tails[e.Consumer] != nil {

@@ -43,7 +43,7 @@ type Hub struct {
 	position  int64 // the newest position read; every tail is complete up to it
 	tails     map[string]*tail
 	consumers []string // the keys of tails while they are few, nil after a change
-	fresh     []*tail  // the tails made since the running read chose its payloads
+	fresh     []*tail  // the tails made since the running read chose its consumers
 	recent    []*Event // the events of all tails in the order of their ids, oldest first
 	bytes     int      // what recent holds, see weight
 	sessions  int

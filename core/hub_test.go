@@ -297,54 +297,63 @@ func TestTakeIsBoundedByEventsAndBytes(t *testing.T) {
 	}
 }
 
-// While a read is under way a consumer's first session can come at two moments: before the read's events are
-// chosen, and after.
+// crowd opens sessions of so many consumers that payloads are read in a second step.
+func crowd(w *world) []*reader {
+	readers := make([]*reader, 300)
+	for i := range readers {
+		readers[i] = w.open(fmt.Sprint("consumer-", i), core.FromNow)
+	}
+	synctest.Wait()
+	return readers
+}
+
+// A consumer's first session can come after a read has chosen its consumers, and while payloads are read.
 func TestASessionOpenedWhileAReadIsUnderWayMissesNothing(t *testing.T) {
 	in(t, roomy, func(w *world) {
-		var early, late *reader
+		crowd(w)
+		var readers []*reader
+		ids := map[string]int64{}
 		w.SetFaults(coretest.Faults{Fail: func(_ context.Context, method string) error {
-			switch {
-			case method == "Read" && early == nil:
-				early = w.open("toto", core.FromNow)
-				_, _ = early.Take(nil, 1, 1)
-			case method == "FillPayloads" && late == nil:
-				late = w.open("titi", core.FromNow)
-				if events, err := late.Take(nil, 1, 1); len(events) > 0 || err != nil {
-					t.Errorf("took %d events (%v) of a read that is not over", len(events), err)
+			if method == "Read" && len(readers) == 0 || method == "FillPayloads" && len(readers) == 1 {
+				r := w.open(method, core.FromNow)
+				readers = append(readers, r)
+				if events, err := r.Take(nil, 1, 1); len(events) > 0 || err != nil {
+					t.Errorf("during %s took %d events (%v) of a read that is not over", method, len(events), err)
 				}
 			}
 			return nil
 		}})
 		tx := w.Begin()
-		first, second := tx.Insert("toto", "insert", `1`), tx.Insert("titi", "insert", `2`)
+		tx.Insert("consumer-7", "insert", `0`)
+		for _, method := range []string{"Read", "FillPayloads"} {
+			ids[method] = tx.Insert(method, "insert", `1`)
+		}
 		tx.Commit()
 		synctest.Wait()
-		if early == nil || late == nil {
-			t.Fatalf("the read did not go through both moments: %v, %v", early, late)
+		if len(readers) != 2 {
+			t.Fatalf("the read went through %d of the two moments", len(readers))
 		}
-		if late.wakes.Load() == 0 {
-			t.Error("the session that had looked in vain was not woken")
+		for i, method := range []string{"Read", "FillPayloads"} {
+			if readers[i].wakes.Load() == 0 {
+				t.Errorf("the session opened during %s, which had looked in vain, was not woken", method)
+			}
+			readers[i].want("opened during "+method, ids[method])
 		}
-		early.want("opened before the choice", first)
-		late.want("opened after it", second)
 	})
 }
 
 func TestAnEventDeletedWhileItIsReadIsSkipped(t *testing.T) {
 	in(t, roomy, func(w *world) {
-		var r *reader
+		r := crowd(w)[0]
 		w.SetFaults(coretest.Faults{Fail: func(_ context.Context, method string) error {
-			switch {
-			case method == "Read" && r == nil:
-				r = w.open("toto", core.FromNow)
-			case method == "FillPayloads":
-				w.Delete("toto", 1)
+			if method == "FillPayloads" {
+				w.Delete("consumer-0", 1)
 			}
 			return nil
 		}})
 		tx := w.Begin()
-		tx.Insert("toto", "insert", `1`)
-		second := tx.Insert("toto", "insert", `2`)
+		tx.Insert("consumer-0", "insert", `1`)
+		second := tx.Insert("consumer-0", "insert", `2`)
 		tx.Commit()
 		synctest.Wait()
 		r.want("the rest", second)
@@ -354,11 +363,7 @@ func TestAnEventDeletedWhileItIsReadIsSkipped(t *testing.T) {
 func TestManyConsumersGetTheirPayloadsInASecondStep(t *testing.T) {
 	in(t, roomy, func(w *world) {
 		w.SetFaults(coretest.Faults{MaxPayloads: 7})
-		readers := make([]*reader, 300)
-		for i := range readers {
-			readers[i] = w.open(fmt.Sprint("consumer-", i), core.FromNow)
-		}
-		synctest.Wait()
+		readers := crowd(w)
 		tx := w.Begin()
 		want := make([][]int64, len(readers))
 		for n := range 2 * len(readers) {

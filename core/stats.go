@@ -20,7 +20,7 @@ type Stats struct {
 type Counters struct {
 	// Connections counts the times the hub began to follow its store.
 	Connections int64
-	// Reads counts the reads of the live end, EventsRead the events of all consumers that they found.
+	// Reads counts the reads of the live end, EventsRead the events that they brought.
 	Reads, EventsRead int64
 	// Wakes counts the sessions woken for events of the live end, each time anew.
 	Wakes int64

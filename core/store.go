@@ -55,8 +55,8 @@ type Follower interface {
 	// Newest is the newest position.
 	Newest(ctx context.Context) (int64, error)
 
-	// Read returns the events of all consumers after a position. Those of the given consumers come with
-	// their payload, all others without.
+	// Read returns the events after a position: those of the given consumers with their payloads or, if
+	// consumers is nil, those of all consumers without.
 	Read(ctx context.Context, after int64, consumers []string) (Read, error)
 
 	// FillPayloads reads the payloads of the events that have none, in order, and reports how far it got: at
@@ -72,6 +72,9 @@ type Follower interface {
 // Read is what a follower found after a position.
 type Read struct {
 	Events []*Event
+	// Position is where the read ended: the id of a committed event, or the position it began after. No event
+	// that was asked for is missing up to it.
+	Position int64
 	// More reports that the read was cut short: there may be more right now.
 	More bool
 	// Sequence is the highest id drawn so far. It is below an earlier position only if the database was

@@ -414,7 +414,7 @@ func TestClientGoesAway(t *testing.T) {
 	}
 	r.Header.Set(auth.ConsumerHeader, "toto")
 	go func() { <-waiting; leave() }()
-	if _, err := s.Client().Do(r); !errors.Is(err, context.Canceled) { //nolint:bodyclose // there is none
+	if _, err := s.Client().Do(r); !errors.Is(err, context.Canceled) {
 		t.Fatalf("the request ended with %v, want %v", err, context.Canceled)
 	}
 	if err := <-ended; !errors.Is(err, context.Canceled) {

@@ -7,15 +7,15 @@ const (
 	// that got lost and inserts that do not ring.
 	safetyPause = time.Second
 	// Busy traffic is read on a cadence instead of a ring for each commit: faster than busyRings/ringWindow
-	// the doorbell is disarmed, and armed again when a window has brought fewer than quietEvents.
-	ringWindow  = 100 * time.Millisecond
-	busyRings   = 10
-	quietEvents = 5
+	// the doorbell is disarmed, and armed again when fewer than quietReads of a window's reads found anything.
+	ringWindow = 100 * time.Millisecond
+	busyRings  = 10
+	quietReads = 5
 	// The cadence leaves PostgreSQL busyShare times as long as it needed for a read, so that the heavier the
 	// traffic, the more events a read finds.
-	minBusyPause = 3 * time.Millisecond
+	minBusyPause = 2 * time.Millisecond
 	maxBusyPause = 25 * time.Millisecond
-	busyShare    = 8
+	busyShare    = 5
 	// While writers are in flight, the follower reads again soon on its own: one of them may have begun
 	// before the doorbell was armed, or roll back, and neither rings.
 	minGentlePause = 2 * time.Millisecond
@@ -41,17 +41,17 @@ type doorbell struct {
 	unsettled bool
 	// took is how long the last read took.
 	took time.Duration
-	// window is when the running count of rings and events began.
-	window        time.Time
-	rings, events int
+	// window is when the running count of rings, and of reads that found something, began.
+	window       time.Time
+	rings, finds int
 }
 
 // observe notes what a read found.
-func (d *doorbell) observe(events int, writers bool, took time.Duration) {
+func (d *doorbell) observe(found, writers bool, took time.Duration) {
 	d.writers, d.took = writers || d.unsettled, took
 	d.unsettled = d.unsettled && writers
-	d.events += events
-	if events > 0 {
+	if found {
+		d.finds++
 		d.gentle = 0
 	}
 }
@@ -72,14 +72,14 @@ func (d *doorbell) next(now time.Time) (changed bool) {
 	switch {
 	case d.armed && d.rings > busyRings:
 		d.armed, changed = false, true
-	case !d.armed && over && d.events < quietEvents:
+	case !d.armed && over && d.finds < quietReads:
 		d.armed, changed = true, true
 	}
 	if changed {
 		d.unsettled = d.armed
 	}
 	if changed || over {
-		d.window, d.rings, d.events = now, 0, 0
+		d.window, d.rings, d.finds = now, 0, 0
 	}
 	return changed
 }

@@ -121,42 +121,38 @@ func (f *follower) Read(ctx context.Context, after int64, consumers []string) (c
 	start := time.Now()
 	r, err := f.read(ctx, after, consumers)
 	if err == nil {
-		f.doorbell.observe(len(r.Events), r.Writers > 0, time.Since(start))
+		f.doorbell.observe(r.Position > after, r.Writers > 0, time.Since(start))
 	}
 	return r, err
 }
 
+// read runs events_read_live, whose comment tells what it returns.
 func (f *follower) read(ctx context.Context, after int64, consumers []string) (r core.Read, err error) {
-	if consumers == nil {
-		consumers = []string{}
-	}
 	rows, err := f.conn.Query(ctx,
-		`select sequence_position, watermark, writers, oldest_writer, id, type, "timestamp", subscriber, payload
+		`select id, type, "timestamp", subscriber, payload, position, more, sequence_position, watermark, writers, oldest_writer
 		from events_read_live($1, $2, $3, $4)`,
 		binaryFormat, after, int32(maxReadEvents), int64(maxReadBytes), consumers)
 	if err != nil {
 		return r, err
 	}
 	defer rows.Close()
-	bytes := 0
 	for rows.Next() {
 		v := rows.RawValues()
-		if v[4] == nil {
-			r.Sequence, r.Watermark, r.Writers = bigint(v[0]), bigint(v[1]), integer(v[2])
-			if v[3] != nil {
-				r.OldestWriter = integer(v[3])
+		if v[0] != nil {
+			e, err := event(v[0], v[1], v[2], v[4])
+			if err != nil {
+				return r, err
 			}
+			e.Consumer = string(v[3])
+			r.Events = append(r.Events, e)
 			continue
 		}
-		e, err := event(v[4], v[5], v[6], v[8])
-		if err != nil {
-			return r, err
+		r.Position, r.More = bigint(v[5]), boolean(v[6])
+		r.Sequence, r.Watermark, r.Writers = bigint(v[7]), bigint(v[8]), integer(v[9])
+		if v[10] != nil {
+			r.OldestWriter = integer(v[10])
 		}
-		e.Consumer = string(v[7])
-		r.Events = append(r.Events, e)
-		bytes += len(v[8])
 	}
-	r.More = len(r.Events) >= maxReadEvents || bytes >= maxReadBytes
 	return r, rows.Err()
 }
 

@@ -238,3 +238,29 @@ func TestDeleteAndTruncateRecordWhatWasPruned(t *testing.T) {
 		t.Errorf("the page after truncate: %+v (%v), want pruned and newest 10", pages, err)
 	}
 }
+
+// A follower that comes back after a long time must get ahead by bounded steps, whatever lies between.
+func TestAReadLooksThroughABoundedSpanOfIDs(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	f := follow(t, dsn)
+	exec(t, conn, insert)
+	exec(t, conn, "select setval('events_id_seq', 250000)")
+	exec(t, conn, "insert into events (type, subscriber, payload) select 'insert', s, '{}' from unnest(array['titi', 'toto']) s")
+	var positions, ids []int64
+	for after, more := int64(0), true; more; {
+		r, err := f.Read(t.Context(), after, []string{"toto"})
+		if err != nil || len(positions) > 5 {
+			t.Fatalf("after %v: %v", positions, err)
+		}
+		for _, e := range r.Events {
+			ids = append(ids, e.ID)
+		}
+		after, more = r.Position, r.More
+		positions = append(positions, after)
+	}
+	if !slices.Equal(ids, []int64{1, 250002}) || !slices.Equal(positions, []int64{250000, 250002}) {
+		t.Errorf("read %v in steps that ended at %v; want [1 250002] and [250000 250002]", ids, positions)
+	}
+}

@@ -53,7 +53,11 @@ func (f naiveFollower) Read(ctx context.Context, after int64, _ []string) (core.
 		return core.Read{}, err
 	}
 	events, err := f.after(ctx, "where id > $1 order by id", after)
-	return core.Read{Events: events, Sequence: core.MaxID, Watermark: core.MaxID}, err
+	position := after
+	if n := len(events); n > 0 {
+		position = events[n-1].ID
+	}
+	return core.Read{Events: events, Position: position, Sequence: core.MaxID, Watermark: core.MaxID}, err
 }
 
 func (s naive) Pages(ctx context.Context, queries []core.PageQuery) ([]core.Page, error) {

@@ -406,11 +406,24 @@ func (s *suite) payloads() {
 	b := s.insert("titi", `"b"`)[0]
 	c := s.insert("tutu", `"c"`)[0]
 	d := s.insert("titi", `"d"`)[0]
-	r := s.read(f, 0, "toto", "tutu")
+	some := s.read(f, 0, "toto", "tutu")
+	s.wantIDs("two consumers", some.Events, a, c)
+	for i, want := range []string{`"a"`, `"c"`} {
+		if got := string(some.Events[i].Payload); got != want {
+			s.Errorf("event %d of %s has payload %q, want %q", some.Events[i].ID, some.Events[i].Consumer, got, want)
+		}
+	}
+	none, err := f.Read(s.ctx, 0, []string{})
+	s.ok(err)
+	if len(none.Events) != 0 || none.Position != d || some.Position != d {
+		s.Errorf("read for nobody: %d events up to %d, and for two consumers up to %d; want none, and both up to %d",
+			len(none.Events), none.Position, some.Position, d)
+	}
+	r := s.read(f, 0)
 	s.wantIDs("all consumers", r.Events, a, b, c, d)
-	for i, want := range []struct{ consumer, payload string }{{"toto", `"a"`}, {"titi", ""}, {"tutu", `"c"`}, {"titi", ""}} {
-		if e := r.Events[i]; e.Consumer != want.consumer || string(e.Payload) != want.payload || (e.Payload == nil) != (want.payload == "") {
-			s.Errorf("event %d of %s has payload %q, want %s and %q", e.ID, e.Consumer, e.Payload, want.consumer, want.payload)
+	for i, consumer := range []string{"toto", "titi", "tutu", "titi"} {
+		if e := r.Events[i]; e.Consumer != consumer || e.Payload != nil {
+			s.Errorf("event %d is of %s with payload %q, want %s and none", e.ID, e.Consumer, e.Payload, consumer)
 		}
 	}
 	s.ok(s.Delete(s.ctx, "titi", b))

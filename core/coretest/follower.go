@@ -75,15 +75,20 @@ func (f *follower) Read(ctx context.Context, after int64, consumers []string) (c
 	if n := s.faults.MaxEvents; n > 0 {
 		limit = n
 	}
+	r.Position = after
 	bytes := 0
 	for _, e := range s.after(after) {
 		if r.More = len(r.Events) == limit || bytes >= maxReadBytes; r.More {
 			break
 		}
-		if selected[e.Consumer] {
+		r.Position = e.ID
+		if consumers != nil && !selected[e.Consumer] {
+			continue
+		}
+		if consumers != nil {
 			bytes += len(e.Payload)
 		}
-		r.Events = append(r.Events, copied(e, selected[e.Consumer]))
+		r.Events = append(r.Events, copied(e, consumers != nil))
 	}
 	return r, nil
 }

@@ -84,7 +84,7 @@ var hubReadings = []reading[core.Stats]{
 
 	counter("reads_total", "Reads of the live end.",
 		func(s core.Stats) int64 { return s.Reads }),
-	counter("events_read_total", "Events that reads of the live end found, for all consumers.",
+	counter("events_read_total", "Events that reads of the live end brought.",
 		func(s core.Stats) int64 { return s.EventsRead }),
 	counter("wakes_total", "Times that a session was woken because its consumer had new events.",
 		func(s core.Stats) int64 { return s.Wakes }),

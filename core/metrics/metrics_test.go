@@ -31,7 +31,7 @@ func (s stuckStore) FillPayloads(context.Context, []*core.Event) (int, error) {
 func (s stuckStore) Close() {}
 
 func (s stuckStore) Read(context.Context, int64, []string) (core.Read, error) {
-	return core.Read{Sequence: 7, Watermark: 5, Writers: 1, OldestWriter: 4711}, nil
+	return core.Read{Position: 5, Sequence: 7, Watermark: 5, Writers: 1, OldestWriter: 4711}, nil
 }
 
 func (s stuckStore) Wait(ctx context.Context) error {

@@ -95,27 +95,52 @@ create function events_newest(_watermark bigint) returns bigint
         coalesce((select max(id) from events where id <= _watermark), 0),
         coalesce((select max(through) from events_pruned where through <= _watermark), 0)) $$;
 
--- The live read: all events after a position, in order, with the payloads of the given consumers only. The first
--- row describes the read and has no id. Rows end early once their payloads exceed _max_bytes.
+-- The live read: the events after a position, in order. With _consumers it returns theirs, with payloads; without
+-- (null) those of all, without payloads. Behind them comes a row without an id that describes the read:
+--   position  where it ended, the id of a committed event: nothing at or below it is missing
+--   more      whether it was cut short, by _max_rows, by _max_bytes of payloads, or by the span it looks through
 create function events_read_live(_after bigint, _max_rows int, _max_bytes bigint, _consumers text[])
     returns table (
-        sequence_position bigint, watermark bigint, writers int, oldest_writer int,
-        id bigint, type text, "timestamp" timestamptz, subscriber text, payload text)
+        id bigint, type text, "timestamp" timestamptz, subscriber text, payload text,
+        "position" bigint, more boolean,
+        sequence_position bigint, watermark bigint, writers int, oldest_writer int)
     language plpgsql volatile set search_path from current as $$
 declare
+    _watermark record;
+    _through bigint;
+    _rows int := 0;
     _bytes bigint := 0;
 begin
-    select * into sequence_position, watermark, writers, oldest_writer from events_watermark();
-    return next;
+    select * into _watermark from events_watermark();
+    -- One read looks through a bounded span of ids, however far behind it begins and few it is about.
+    _through := least(_watermark.watermark, _after + 100000);
     for id, type, "timestamp", subscriber, payload in
-        select e.id, e.type, e."timestamp", e.subscriber,
-            case when e.subscriber = any (_consumers) then e.payload::text end
-        from events e where e.id > _after and e.id <= watermark order by e.id limit _max_rows
+        select e.id, e.type, e."timestamp", e.subscriber, case when _consumers is not null then e.payload::text end
+        from events e
+        where e.id > _after and e.id <= _through and (_consumers is null or e.subscriber = any (_consumers))
+        order by e.id limit _max_rows
     loop
         return next;
+        _rows := _rows + 1;
         _bytes := _bytes + coalesce(octet_length(payload), 0);
-        exit when _bytes >= _max_bytes;
+        if _rows = _max_rows or _bytes >= _max_bytes then
+            "position" := id;
+            exit;
+        end if;
     end loop;
+    if "position" is null and _through < _watermark.watermark then
+        "position" := (select min(e.id) - 1 from events e where e.id > _through and e.id <= _watermark.watermark);
+    end if;
+    more := "position" is not null;
+    if not more then
+        "position" := coalesce((select max(e.id) from events e where e.id > _after and e.id <= _through), _after);
+    end if;
+    id := null; type := null; "timestamp" := null; subscriber := null; payload := null;
+    sequence_position := _watermark.sequence_position;
+    watermark := _watermark.watermark;
+    writers := _watermark.writers;
+    oldest_writer := _watermark.oldest_writer;
+    return next;
 end $$;
 
 -- The payloads of given events, in the given order, until they exceed _max_bytes; null for a deleted event.
