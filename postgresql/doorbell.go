@@ -11,11 +11,11 @@ const (
 	ringWindow = 100 * time.Millisecond
 	busyRings  = 10
 	quietReads = 5
-	// The cadence leaves PostgreSQL busyShare times as long as it needed for a read, so that the heavier the
-	// traffic, the more events a read finds.
+	// The cadence follows what a read takes, times busyShare and twice the number of writers in flight: a read
+	// stops each of them for a moment, because pg_locks takes the locks of the whole lock table.
 	minBusyPause = 2 * time.Millisecond
 	maxBusyPause = 25 * time.Millisecond
-	busyShare    = 5
+	busyShare    = 4
 	// While writers are in flight, the follower reads again soon on its own: one of them may have begun
 	// before the doorbell was armed, or roll back, and neither rings.
 	minGentlePause = 2 * time.Millisecond
@@ -39,17 +39,17 @@ type doorbell struct {
 	gentle  time.Duration
 	// unsettled marks that no read since the arming has found no writer in flight.
 	unsettled bool
-	// took is how long the last read took.
-	took time.Duration
+	// busyPause is the pause that the last read suggests for busy traffic.
+	busyPause time.Duration
 	// window is when the running count of rings, and of reads that found something, began.
 	window       time.Time
 	rings, finds int
 }
 
 // observe notes what a read found.
-func (d *doorbell) observe(found, writers bool, took time.Duration) {
-	d.writers, d.took = writers || d.unsettled, took
-	d.unsettled = d.unsettled && writers
+func (d *doorbell) observe(found bool, writers int, took time.Duration) {
+	d.writers, d.busyPause = writers > 0 || d.unsettled, time.Duration(busyShare+2*writers)*took
+	d.unsettled = d.unsettled && writers > 0
 	if found {
 		d.finds++
 		d.gentle = 0
@@ -88,7 +88,7 @@ func (d *doorbell) next(now time.Time) (changed bool) {
 func (d *doorbell) pause() time.Duration {
 	switch {
 	case !d.armed:
-		return min(max(busyShare*d.took, minBusyPause), maxBusyPause)
+		return min(max(d.busyPause, minBusyPause), maxBusyPause)
 	case d.writers:
 		d.gentle = min(max(2*d.gentle, minGentlePause), maxGentlePause)
 		return d.gentle

@@ -171,7 +171,11 @@ func (m model) follow(mutation mutation, visit func(model)) {
 				found++
 			}
 		}
-		m.doorbell.observe(found > 0, m.writersRead && mutation != ignoreWriters, 0)
+		writers := 0
+		if m.writersRead && mutation != ignoreWriters {
+			writers = 1
+		}
+		m.doorbell.observe(found > 0, writers, 0)
 		if mutation == settleAtOnce {
 			m.doorbell.writers = m.writersRead
 		}

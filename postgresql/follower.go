@@ -121,7 +121,7 @@ func (f *follower) Read(ctx context.Context, after int64, consumers []string) (c
 	start := time.Now()
 	r, err := f.read(ctx, after, consumers)
 	if err == nil {
-		f.doorbell.observe(r.Position > after, r.Writers > 0, time.Since(start))
+		f.doorbell.observe(r.Position > after, r.Writers, time.Since(start))
 	}
 	return r, err
 }
@@ -204,19 +204,24 @@ func (f *follower) Wait(ctx context.Context) error {
 	return f.wait(ctx, f.doorbell.pause())
 }
 
-// wait waits for a ring, but no longer than pause.
+// wait waits for pause or, while the doorbell is armed, for a ring that comes earlier. Rings of a disarmed one,
+// of writers that found each other at the doorbell or rang for another follower, do not hurry the cadence.
 func (f *follower) wait(ctx context.Context, pause time.Duration) error {
 	timeout, cancel := context.WithTimeout(ctx, pause)
 	defer cancel()
-	_, err := f.conn.WaitForNotification(timeout)
-	switch {
-	case err == nil:
-		f.doorbell.rang()
-		return nil
-	case ctx.Err() == nil && timeout.Err() != nil && !f.conn.IsClosed():
-		return nil
+	for {
+		_, err := f.conn.WaitForNotification(timeout)
+		switch {
+		case err == nil && f.doorbell.armed:
+			f.doorbell.rang()
+			return nil
+		case err == nil:
+			continue
+		case ctx.Err() == nil && timeout.Err() != nil && !f.conn.IsClosed():
+			return nil
+		}
+		return err
 	}
-	return err
 }
 
 func (f *follower) setDoorbell(ctx context.Context) error {

@@ -225,7 +225,7 @@ func (w *ringWaiter) before(ctx context.Context) error {
 	if err := w.solo.conn.QueryRow(ctx, "select writers from events_watermark()").Scan(&writers); err != nil {
 		return fmt.Errorf("look at the writers in flight: %w", err)
 	}
-	w.follower.doorbell.observe(false, writers > 0, 0)
+	w.follower.doorbell.observe(false, writers, 0)
 	return nil
 }
 
