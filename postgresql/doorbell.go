@@ -7,7 +7,8 @@ const (
 	// that got lost and inserts that do not ring.
 	safetyPause = time.Second
 	// Busy traffic is read on a cadence instead of a ring for each commit: faster than busyRings/ringWindow
-	// the doorbell is disarmed, and armed again when fewer than quietReads of a window's reads found anything.
+	// the doorbell is disarmed, and armed again when few of a window's reads found anything: fewer than
+	// quietReads, and no more than half.
 	ringWindow = 100 * time.Millisecond
 	busyRings  = 10
 	quietReads = 5
@@ -41,15 +42,16 @@ type doorbell struct {
 	unsettled bool
 	// busyPause is the pause that the last read suggests for busy traffic.
 	busyPause time.Duration
-	// window is when the running count of rings, and of reads that found something, began.
-	window       time.Time
-	rings, finds int
+	// window is when the running count of rings, of reads, and of reads that found something began.
+	window              time.Time
+	rings, reads, finds int
 }
 
 // observe notes what a read found.
 func (d *doorbell) observe(found bool, writers int, took time.Duration) {
 	d.writers, d.busyPause = writers > 0 || d.unsettled, time.Duration(busyShare+2*writers)*took
 	d.unsettled = d.unsettled && writers > 0
+	d.reads++
 	if found {
 		d.finds++
 		d.gentle = 0
@@ -72,14 +74,14 @@ func (d *doorbell) next(now time.Time) (changed bool) {
 	switch {
 	case d.armed && d.rings > busyRings:
 		d.armed, changed = false, true
-	case !d.armed && over && d.finds < quietReads:
+	case !d.armed && over && d.finds < quietReads && 2*d.finds <= d.reads:
 		d.armed, changed = true, true
 	}
 	if changed {
 		d.unsettled = d.armed
 	}
 	if changed || over {
-		d.window, d.rings, d.finds = now, 0, 0
+		d.window, d.rings, d.reads, d.finds = now, 0, 0, 0
 	}
 	return changed
 }

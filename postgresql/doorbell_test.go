@@ -142,7 +142,7 @@ func (m model) follow(mutation mutation, visit func(model)) {
 				m.doorbell.rings = rings
 				var now time.Time
 				changed := m.doorbell.next(now.Add(over))
-				m.doorbell.window, m.doorbell.rings, m.doorbell.finds = now, 0, 0
+				m.doorbell.window, m.doorbell.rings, m.doorbell.reads, m.doorbell.finds = now, 0, 0, 0
 				if m.at = change; !changed {
 					m.sleep()
 				}
@@ -208,7 +208,7 @@ func (m *model) simplify() {
 	slices.SortFunc(m.writers[:], func(a, b writer) int {
 		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.before, b.before), cmp.Compare(a.id, b.id), compareBool(a.rings, b.rings))
 	})
-	m.doorbell.gentle, m.doorbell.rings, m.doorbell.finds = 0, 0, 0
+	m.doorbell.gentle, m.doorbell.rings, m.doorbell.reads, m.doorbell.finds = 0, 0, 0, 0
 	if m.pause > 0 && m.pause < safetyPause {
 		m.pause = minGentlePause
 	}
