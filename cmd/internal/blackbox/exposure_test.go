@@ -140,7 +140,7 @@ func TestMalice(t *testing.T) {
 // are served. All of them are let go in the end.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
-	const dripping, silent, gluttons = 100, 500, 320
+	const dripping, silent, gluttons = 100, 500, 1000
 	dsn := pgtest.New(t)
 	db := connect(t, dsn)
 	p := start(t, "stream", "DATABASE_URL="+dsn, "READ_HEADER_TIMEOUT=3s", "WRITE_TIMEOUT=3s")

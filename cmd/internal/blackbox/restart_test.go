@@ -18,7 +18,7 @@ import (
 // come back when they are told to. Nothing is lost or repeated, and they do not come back in one moment.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
-	const sessions, consumers = 1000, 20
+	const sessions, consumers = 2000, 20
 	// Ends are spread over 81% of DRAIN_TIME and returns over RETRY more: with the last restart all sessions
 	// return, some 31% of them in a second. At once it would be all.
 	env := []string{"LAME_DUCK=500ms", "DRAIN_TIME=4s", "RETRY=2s"}
