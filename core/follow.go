@@ -77,7 +77,6 @@ func (h *Hub) follow(ctx context.Context, connected func()) error {
 		return fmt.Errorf("read the newest position: %w", err)
 	}
 	h.begin(newest)
-	connected()
 	var held heldBack
 	var swept, published time.Time
 	for {
@@ -85,6 +84,7 @@ func (h *Hub) follow(ctx context.Context, connected func()) error {
 		if err != nil {
 			return err
 		}
+		connected()
 		if now := time.Now(); now.Sub(swept) > time.Second {
 			h.sweep(now)
 			swept = now

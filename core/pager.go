@@ -43,12 +43,12 @@ func (p *pager) ask(s *Session) {
 // read answers queued sessions until there are none.
 func (p *pager) read() {
 	for failures := 0; ; {
-		sessions, queries := p.next()
+		sessions, queries, known := p.next()
 		if len(sessions) == 0 {
 			return
 		}
 		ctx, cancel := context.WithTimeout(p.hub.ctx, pageTimeout)
-		pages, err := p.hub.store.Pages(ctx, queries)
+		pages, err := p.hub.store.Pages(ctx, queries, known)
 		cancel()
 		if err == nil {
 			p.deliver(sessions, queries, pages)
@@ -68,14 +68,14 @@ func (p *pager) read() {
 }
 
 // next takes sessions off the queue. With none left, or when the hub has stopped, the reader is gone.
-func (p *pager) next() ([]*Session, []PageQuery) {
+func (p *pager) next() (_ []*Session, _ []PageQuery, known int64) {
 	h := p.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p.queue = slices.DeleteFunc(p.queue, func(s *Session) bool { return s.closed })
 	if len(p.queue) == 0 || h.ctx.Err() != nil {
 		p.readers--
-		return nil, nil
+		return nil, nil, 0
 	}
 	n := min(len(p.queue), maxQueries)
 	sessions := slices.Clone(p.queue[:n])
@@ -84,7 +84,7 @@ func (p *pager) next() ([]*Session, []PageQuery) {
 	for i, s := range sessions {
 		queries[i] = PageQuery{Consumer: s.tail.consumer, After: s.cursor, Limit: min(share, s.pageLimit)}
 	}
-	return sessions, queries
+	return sessions, queries, h.position
 }
 
 // deliver hands the pages out and puts back the sessions that got none.

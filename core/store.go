@@ -7,10 +7,11 @@ import "context"
 // Every method that reads promises order: once a read has been answered with a position, no event at or
 // below that position becomes visible to a later read.
 type Store interface {
-	// Pages reads history for many readers at once. It answers a prefix of the queries, at least one; what
+	// Pages reads history for many readers at once. Known is a position that a follower has read to, or 0: what
+	// was settled then is not withheld now. It answers a prefix of the queries, at least one; what
 	// it leaves out, because the payloads of the others already are as large as it takes at a time, is to
 	// be asked again.
-	Pages(ctx context.Context, queries []PageQuery) ([]Page, error)
+	Pages(ctx context.Context, queries []PageQuery, known int64) ([]Page, error)
 
 	// Follow connects to the live end. An event committed after Follow has returned ends a later Wait.
 	Follow(ctx context.Context) (Follower, error)
@@ -72,8 +73,8 @@ type Follower interface {
 // Read is what a follower found after a position.
 type Read struct {
 	Events []*Event
-	// Position is where the read ended: the id of a committed event, or the position it began after. No event
-	// that was asked for is missing up to it.
+	// Position is where the read ended: at or just below the id of a committed event, or where it began. No
+	// event that was asked for is missing up to it.
 	Position int64
 	// More reports that the read was cut short: there may be more right now.
 	More bool

@@ -12,8 +12,8 @@ const (
 	ringWindow = 100 * time.Millisecond
 	busyRings  = 10
 	quietReads = 5
-	// The cadence follows what a read takes, times busyShare and twice the number of writers in flight: a read
-	// stops each of them for a moment, because pg_locks takes the locks of the whole lock table.
+	// The cadence is what a read takes, times the sum of busyShare and twice the number of writers in flight: a
+	// read stops each of them for a moment, because pg_locks takes the locks of the whole lock table.
 	minBusyPause = 2 * time.Millisecond
 	maxBusyPause = 25 * time.Millisecond
 	busyShare    = 4
@@ -58,10 +58,12 @@ func (d *doorbell) observe(found bool, writers int, took time.Duration) {
 	}
 }
 
-// rang notes that a notification has arrived.
-func (d *doorbell) rang() {
-	d.rings++
-	d.gentle = 0
+// rang notes how often it has rung.
+func (d *doorbell) rang(rings int) {
+	d.rings += rings
+	if rings > 0 {
+		d.gentle = 0
+	}
 }
 
 // next reports whether the doorbell is to be changed to what armed now says.

@@ -189,7 +189,7 @@ func (m model) follow(mutation mutation, visit func(model)) {
 		}
 		if m.rung > 0 {
 			m.rung--
-			m.doorbell.rang()
+			m.doorbell.rang(1)
 			m.at, m.pause = readSequence, 0
 			visit(m)
 		}

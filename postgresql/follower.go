@@ -15,88 +15,49 @@ import (
 // shared, writers notify.
 const doorbellKey = 0x4551 << 48
 
-// minServerVersion is what idle_session_timeout came with.
-const minServerVersion = 140000
-
 // maxReadEvents bounds the rows of one read of the live end.
 const maxReadEvents = 2000
 
 // follower implements core.Follower. One connection listens and reads.
 type follower struct {
-	conn     *pgx.Conn
+	*listener
 	doorbell doorbell
 }
 
 // Follow implements core.Store: it connects, checks the schema, and listens before anything is read, so
 // that what the first read does not see rings.
 func (s *Store) Follow(ctx context.Context) (core.Follower, error) {
-	conn, err := connect(ctx, s.dsn, s.name)
+	c, err := connConfig(s.dsn, s.name)
 	if err != nil {
 		return nil, err
 	}
-	f := &follower{conn: conn}
-	if err := f.start(ctx); err != nil {
+	l, err := dial(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	f := &follower{listener: l}
+	if err := f.listen(ctx); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
 }
 
-func (f *follower) start(ctx context.Context) error {
-	for _, check := range []func(context.Context, *pgx.Conn) error{checkServer, checkSchema, checkSequence} {
-		if err := check(ctx, f.conn); err != nil {
-			return err
-		}
-	}
-	// A role or a database may limit how long a session idles; this one idles by design.
-	if _, err := f.conn.Exec(ctx, "set idle_session_timeout = 0"); err != nil {
-		return fmt.Errorf("set idle_session_timeout: %w", err)
-	}
-	return f.listen(ctx)
-}
-
-// checkServer refuses a server on which LISTEN cannot work.
-func checkServer(ctx context.Context, conn *pgx.Conn) error {
-	var version int
-	var standby bool
-	err := conn.QueryRow(ctx, "select current_setting('server_version_num')::int, pg_is_in_recovery()").Scan(&version, &standby)
-	switch {
-	case err != nil:
-		return fmt.Errorf("ask what the server is: %w", err)
-	case version < minServerVersion:
-		return fmt.Errorf("the server is PostgreSQL %d, which is older than %d", version/10000, minServerVersion/10000)
-	case standby:
-		return errors.New("the server is a hot standby, which has no LISTEN: connect to the primary")
-	}
-	return nil
-}
-
-// checkSequence refuses a sequence from which sessions draw ids ahead: the watermark would not know of them.
-func checkSequence(ctx context.Context, conn *pgx.Conn) error {
-	var cache int64
-	err := conn.QueryRow(ctx, "select seqcache from pg_sequence where seqrelid = pg_get_serial_sequence('events', 'id')::regclass").Scan(&cache)
-	switch {
-	case err != nil:
-		return fmt.Errorf("look at the sequence of events.id: %w", err)
-	case cache != 1:
-		return fmt.Errorf("the sequence of events.id caches %d ids, which breaks their order: alter table events alter id set cache 1", cache)
-	}
-	return nil
-}
-
 // listen subscribes, and rings once itself: a pooler in transaction mode accepts LISTEN and swallows what
 // comes of it.
 func (f *follower) listen(ctx context.Context) error {
-	if _, err := f.conn.Exec(ctx, "listen new_events"); err != nil {
-		return fmt.Errorf("listen: %w", err)
+	// A role or a database may limit how long a session idles; this one idles by design.
+	for _, statement := range []string{"set idle_session_timeout = 0", "listen new_events", "select pg_notify('new_events', '')"} {
+		if _, err := f.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("%s: %w", statement, err)
+		}
 	}
-	if _, err := f.conn.Exec(ctx, "select pg_notify('new_events', '')"); err != nil {
-		return fmt.Errorf("probe the notifications: %w", err)
+	rings, err := f.await(ctx, probeTimeout, true)
+	if err != nil {
+		return fmt.Errorf("wait for the first notification: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	if _, err := f.conn.WaitForNotification(ctx); err != nil {
-		return fmt.Errorf("no notification arrives although LISTEN succeeded (is there a pooler in transaction mode?): %w", err)
+	if rings == 0 {
+		return errors.New("no notification arrives although LISTEN succeeded: is there a pooler in transaction mode?")
 	}
 	return nil
 }
@@ -109,7 +70,7 @@ const (
 )
 
 // Newest implements core.Follower.
-func (f *follower) Newest(ctx context.Context) (int64, error) { return newest(ctx, f.conn) }
+func (f *follower) Newest(ctx context.Context) (int64, error) { return newest(ctx, f.Conn) }
 
 func newest(ctx context.Context, conn *pgx.Conn) (n int64, err error) {
 	err = conn.QueryRow(ctx, "select events_newest(w.watermark) from events_watermark() w").Scan(&n)
@@ -128,7 +89,7 @@ func (f *follower) Read(ctx context.Context, after int64, consumers []string) (c
 
 // read runs events_read_live, whose comment tells what it returns.
 func (f *follower) read(ctx context.Context, after int64, consumers []string) (r core.Read, err error) {
-	rows, err := f.conn.Query(ctx,
+	rows, err := f.Query(ctx,
 		`select id, type, "timestamp", subscriber, payload, position, more, sequence_position, watermark, writers, oldest_writer
 		from events_read_live($1, $2, $3, $4)`,
 		binaryFormat, after, int32(maxReadEvents), int64(maxReadBytes), consumers)
@@ -164,7 +125,7 @@ func (f *follower) FillPayloads(ctx context.Context, events []*core.Event) (int,
 			ids = append(ids, e.ID)
 		}
 	}
-	rows, err := f.conn.Query(ctx, "select id, payload from events_read_payloads($1, $2)",
+	rows, err := f.Query(ctx, "select id, payload from events_read_payloads($1, $2)",
 		binaryFormat, ids, int64(maxReadBytes))
 	if err != nil {
 		return 0, err
@@ -201,27 +162,11 @@ func (f *follower) Wait(ctx context.Context) error {
 			return nil // a writer that began before may not ring: read once more before waiting
 		}
 	}
-	return f.wait(ctx, f.doorbell.pause())
-}
-
-// wait waits for pause or, while the doorbell is armed, for a ring that comes earlier. Rings of a disarmed one,
-// of writers that found each other at the doorbell or rang for another follower, do not hurry the cadence.
-func (f *follower) wait(ctx context.Context, pause time.Duration) error {
-	timeout, cancel := context.WithTimeout(ctx, pause)
-	defer cancel()
-	for {
-		_, err := f.conn.WaitForNotification(timeout)
-		switch {
-		case err == nil && f.doorbell.armed:
-			f.doorbell.rang()
-			return nil
-		case err == nil:
-			continue
-		case ctx.Err() == nil && timeout.Err() != nil && !f.conn.IsClosed():
-			return nil
-		}
-		return err
-	}
+	// Rings of a disarmed doorbell, of writers that found each other at it or rang for another follower, do not
+	// hurry the cadence.
+	rings, err := f.await(ctx, f.doorbell.pause(), f.doorbell.armed)
+	f.doorbell.rang(rings)
+	return err
 }
 
 func (f *follower) setDoorbell(ctx context.Context) error {
@@ -231,11 +176,11 @@ func (f *follower) setDoorbell(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, doorbellTimeout)
 	defer cancel()
-	if _, err := f.conn.Exec(ctx, query, int64(doorbellKey)); err != nil {
+	if _, err := f.Exec(ctx, query, int64(doorbellKey)); err != nil {
 		return fmt.Errorf("set the doorbell: %w", err)
 	}
 	return nil
 }
 
 // Close implements core.Follower.
-func (f *follower) Close() { closeConn(f.conn) }
+func (f *follower) Close() { closeConn(f.Conn) }

@@ -20,7 +20,7 @@ const insert = `insert into events (type, subscriber, payload) values ('insert',
 func history(t *testing.T, store core.Store, consumer string) (events []*core.Event) {
 	t.Helper()
 	for cursor, more := int64(0), true; more; {
-		pages, err := store.Pages(t.Context(), []core.PageQuery{{Consumer: consumer, After: cursor, Limit: 1000}})
+		pages, err := store.Pages(t.Context(), []core.PageQuery{{Consumer: consumer, After: cursor, Limit: 1000}}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +154,7 @@ func TestNumbersEscapesAndTimesAreExact(t *testing.T) {
 		store := open(t, dsn)
 		pages, err := store.Pages(t.Context(), []core.PageQuery{{
 			Consumer: "toto", After: query[int64](t, conn, "select max(id) - 1 from events"), Limit: 2,
-		}})
+		}}, 0)
 		if err != nil || len(pages[0].Events) != 1 {
 			t.Fatalf("read %v (%v), want one event", pages, err)
 		}
@@ -190,7 +190,7 @@ func TestPagesOfALongReplayAreBounded(t *testing.T) {
 	store := open(t, dsn)
 	n := 0
 	for cursor, more := int64(0), true; more; {
-		pages, err := store.Pages(t.Context(), slices.Repeat([]core.PageQuery{{Consumer: "toto", After: cursor, Limit: 1000}}, 4))
+		pages, err := store.Pages(t.Context(), slices.Repeat([]core.PageQuery{{Consumer: "toto", After: cursor, Limit: 1000}}, 4), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,7 +233,7 @@ func TestDeleteAndTruncateRecordWhatWasPruned(t *testing.T) {
 	want("deletes out of order", "tata 4, titi 2, toto 5")
 	exec(t, conn, "truncate events")
 	want("truncate", "tata 9, titi 7, toto 10")
-	pages, err := open(t, dsn).Pages(t.Context(), []core.PageQuery{{Consumer: "toto", Limit: 1}})
+	pages, err := open(t, dsn).Pages(t.Context(), []core.PageQuery{{Consumer: "toto", Limit: 1}}, 0)
 	if err != nil || pages[0].Pruned != 10 || pages[0].Newest != 10 {
 		t.Errorf("the page after truncate: %+v (%v), want pruned and newest 10", pages, err)
 	}

@@ -34,7 +34,7 @@ type Solo struct {
 	log       *slog.Logger
 
 	mu   sync.Mutex // held for the length of a poll
-	conn *pgx.Conn  // guarded by mu; nil if there is none
+	conn *listener  // guarded by mu; nil if there is none
 }
 
 // OpenSolo prepares a Solo; it connects at the first poll. With interval it never listens: for a pooler in
@@ -55,7 +55,7 @@ func (s *Solo) Close() {
 
 func (s *Solo) drop() {
 	if s.conn != nil {
-		closeConn(s.conn)
+		closeConn(s.conn.Conn)
 		s.conn = nil
 	}
 }
@@ -64,7 +64,9 @@ func (s *Solo) drop() {
 func (s *Solo) Ping(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, err := s.first(ctx, func(ctx context.Context) (int64, error) { return newest(ctx, s.conn) })
+	ctx, cancel, _ := margin(ctx)
+	defer cancel()
+	_, err := s.first(ctx, func(ctx context.Context) (int64, error) { return newest(ctx, s.conn.Conn) })
 	return err
 }
 
@@ -72,11 +74,13 @@ func (s *Solo) Ping(ctx context.Context) error {
 func (s *Solo) Poll(ctx context.Context, p core.Poll) (core.Batch, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	asking, cancel, end := margin(ctx)
+	defer cancel()
 	deadline := time.Now().Add(p.Wait)
-	if d, ok := ctx.Deadline(); ok && d.Add(-deadlineMargin).Before(deadline) {
-		deadline = d.Add(-deadlineMargin)
+	if !end.IsZero() && end.Before(deadline) {
+		deadline = end
 	}
-	batch, err := s.poll(ctx, p, deadline)
+	batch, err := s.poll(asking, p, deadline)
 	var reset *core.ResetError
 	if err != nil && !errors.As(err, &reset) && ctx.Err() == nil {
 		s.drop()
@@ -85,10 +89,21 @@ func (s *Solo) Poll(ctx context.Context, p core.Poll) (core.Batch, error) {
 	return batch, err
 }
 
+// margin returns a context for queries that ends early enough before ctx does to answer all the same, and when
+// waiting must end so that there is time for a last query, which is never if ctx has no deadline.
+func margin(ctx context.Context) (asking context.Context, cancel context.CancelFunc, waiting time.Time) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return ctx, func() {}, time.Time{}
+	}
+	asking, cancel = context.WithDeadline(ctx, deadline.Add(-deadlineMargin))
+	return asking, cancel, deadline.Add(-2 * deadlineMargin)
+}
+
 func (s *Solo) poll(ctx context.Context, p core.Poll, deadline time.Time) (core.Batch, error) {
 	cursor, err := s.first(ctx, func(ctx context.Context) (int64, error) {
 		if p.After == core.FromNow {
-			return newest(ctx, s.conn)
+			return newest(ctx, s.conn.Conn)
 		}
 		return p.After, s.conn.Ping(ctx)
 	})
@@ -151,23 +166,15 @@ func (s *Solo) connect(ctx context.Context) error {
 	} else {
 		c.RuntimeParams["idle_session_timeout"] = soloIdle
 	}
-	conn, err := pgx.ConnectConfig(ctx, c)
-	if err != nil {
-		return fmt.Errorf("connect to PostgreSQL: %w", err)
-	}
-	if err := checkSchema(ctx, conn); err != nil {
-		closeConn(conn)
-		return err
-	}
-	s.conn = conn
-	return nil
+	s.conn, err = dial(ctx, c)
+	return err
 }
 
 // read reads pages until one has an event that is wanted or there are no more.
 func (s *Solo) read(ctx context.Context, p core.Poll, cursor int64, deadline time.Time) (core.Batch, error) {
 	for {
 		query := core.PageQuery{Consumer: p.Consumer, After: cursor, Limit: p.Limit}
-		pages, err := readPages(ctx, s.conn, []core.PageQuery{query})
+		pages, err := readPages(ctx, s.conn.Conn, []core.PageQuery{query}, 0)
 		if err != nil {
 			return core.Batch{}, err
 		}
@@ -200,7 +207,7 @@ func (s *Solo) waiter(ctx context.Context) (waiter, error) {
 	if s.interval {
 		return &intervalWaiter{pause: minInterval}, nil
 	}
-	w := &ringWaiter{solo: s, follower: follower{conn: s.conn, doorbell: doorbell{started: true, armed: true}}}
+	w := &ringWaiter{solo: s, doorbell: doorbell{started: true, armed: true}}
 	if err := w.exec(ctx, "listen new_events; select pg_advisory_lock_shared(%d)"); err != nil {
 		w.end()
 		return nil, fmt.Errorf("listen: %w", err)
@@ -211,7 +218,7 @@ func (s *Solo) waiter(ctx context.Context) (waiter, error) {
 // ringWaiter waits for the doorbell, which it has armed.
 type ringWaiter struct {
 	solo     *Solo
-	follower follower
+	doorbell doorbell
 }
 
 func (w *ringWaiter) exec(ctx context.Context, format string) error {
@@ -225,22 +232,26 @@ func (w *ringWaiter) before(ctx context.Context) error {
 	if err := w.solo.conn.QueryRow(ctx, "select writers from events_watermark()").Scan(&writers); err != nil {
 		return fmt.Errorf("look at the writers in flight: %w", err)
 	}
-	w.follower.doorbell.observe(false, writers, 0)
+	w.doorbell.observe(false, writers, 0)
 	return nil
 }
 
 func (w *ringWaiter) wait(ctx context.Context, deadline time.Time) error {
-	return w.follower.wait(ctx, min(w.follower.doorbell.pause(), time.Until(deadline)))
+	rings, err := w.solo.conn.await(ctx, min(w.doorbell.pause(), time.Until(deadline)), true)
+	w.doorbell.rang(rings)
+	return err
 }
 
 // end does not depend on the request's context: a process that may be frozen must not listen, whatever
 // became of the request.
 func (w *ringWaiter) end() {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), deadlineMargin/2)
 	defer cancel()
 	if err := w.exec(ctx, "unlisten *; select pg_advisory_unlock_shared(%d)"); err != nil {
 		w.solo.drop()
+		return
 	}
+	w.solo.conn.rings = 0 // of no interest to the next poll
 }
 
 // intervalWaiter reads again after a while.

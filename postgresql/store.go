@@ -58,17 +58,17 @@ func Open(ctx context.Context, dsn, name string, pagers int) (*Store, error) {
 func (s *Store) Close() { s.pool.Close() }
 
 // Pages implements core.Store.
-func (s *Store) Pages(ctx context.Context, queries []core.PageQuery) ([]core.Page, error) {
+func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, known int64) ([]core.Page, error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
 	defer conn.Release()
-	return readPages(ctx, conn.Conn(), queries)
+	return readPages(ctx, conn.Conn(), queries, known)
 }
 
 // readPages runs events_read_pages, whose comment tells what it returns.
-func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery) ([]core.Page, error) {
+func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, known int64) ([]core.Page, error) {
 	consumers := make([]string, len(queries))
 	cursors := make([]int64, len(queries))
 	limits := make([]int32, len(queries))
@@ -76,8 +76,8 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery) ([
 		consumers[i], cursors[i], limits[i] = q.Consumer, q.After, int32(q.Limit) //nolint:gosec // bounded by the pager
 	}
 	rows, err := conn.Query(ctx,
-		`select query, id, type, "timestamp", payload, next, more, newest, pruned, ahead from events_read_pages($1, $2, $3, $4)`,
-		binaryFormat, consumers, cursors, limits, int64(maxReadBytes))
+		`select query, id, type, "timestamp", payload, next, more, newest, pruned, ahead from events_read_pages($1, $2, $3, $4, $5)`,
+		binaryFormat, consumers, cursors, limits, int64(maxReadBytes), known)
 	if err != nil {
 		return nil, fmt.Errorf("read pages: %w", err)
 	}

@@ -109,7 +109,7 @@ func (s *suite) read(f core.Follower, after int64, consumers ...string) core.Rea
 
 func (s *suite) page(consumer string, after int64, limit int) core.Page {
 	s.Helper()
-	pages, err := s.Pages(s.ctx, []core.PageQuery{{Consumer: consumer, After: after, Limit: limit}})
+	pages, err := s.Pages(s.ctx, []core.PageQuery{{Consumer: consumer, After: after, Limit: limit}}, 0)
 	s.ok(err)
 	if len(pages) != 1 {
 		s.Fatalf("one query was answered with %d pages, want 1", len(pages))
@@ -265,7 +265,7 @@ func (s *suite) largePages() {
 	got := map[string][]*core.Event{}
 	rounds := 0
 	for ; len(queries) > 0; rounds++ {
-		pages, err := s.Pages(s.ctx, queries)
+		pages, err := s.Pages(s.ctx, queries, 0)
 		s.ok(err)
 		if len(pages) == 0 || len(pages) > len(queries) {
 			s.Fatalf("%d queries were answered with %d pages, want at least one and no more than asked", len(queries), len(pages))

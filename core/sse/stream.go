@@ -96,8 +96,9 @@ func (st *stream) due() int64 {
 	if since := st.stalled.Load(); since != 0 {
 		due = since + int64(c.WriteTimeout)
 	}
-	if !st.expires.IsZero() {
-		due = min(due, now+int64(time.Until(st.expires)))
+	// An expiry further away is looked at again by then.
+	if left := time.Until(st.expires); !st.expires.IsZero() && left < c.Heartbeat {
+		due = min(due, now+int64(left))
 	}
 	return due
 }

@@ -1,7 +1,8 @@
 -- The table that applications insert into, in the transaction that made the event true.
 
 -- What the functions refer to is looked for where this migration puts it, whatever the caller's search path is.
-select set_config('search_path', format('%I, pg_catalog, pg_temp', current_schema()), true);
+-- pg_catalog, which is not named, comes first: nothing made in this schema can stand in for a function of it.
+select set_config('search_path', format('%I, pg_temp', current_schema()), true);
 
 -- A type and a subscriber go into lines of a Server-Sent Event and of a log: a line break in one would forge
 -- the next. A domain rather than a check of the table, because PostgreSQL keeps a domain's check compiled for the

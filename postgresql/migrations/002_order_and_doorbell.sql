@@ -7,7 +7,8 @@
 --   x4551  the doorbell: every follower that wants to be rung holds it, shared
 
 -- What the functions refer to is looked for where this migration puts it, whatever the caller's search path is.
-select set_config('search_path', format('%I, pg_catalog, pg_temp', current_schema()), true);
+-- pg_catalog, which is not named, comes first: nothing made in this schema can stand in for a function of it.
+select set_config('search_path', format('%I, pg_temp', current_schema()), true);
 
 -- Runs before the statement draws its first id. It is most of what an insert pays for us, hence its form:
 -- conditions and assignments, which PL/pgSQL evaluates without starting the executor; names qualified, operators
@@ -73,9 +74,18 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'events are read at isolation level read committed, not %', current_setting('transaction_isolation');
     end if;
+    -- The locks of the primary's writers are not to be seen on a standby.
+    if pg_is_in_recovery() then
+        raise exception 'events are read from the primary, and this server is a standby';
+    end if;
 
-    select coalesce(pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass), 0)
-        into sequence_position;
+    sequence_position := pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass);
+    if sequence_position is null then
+        if not has_sequence_privilege(pg_get_serial_sequence('events', 'id'), 'select') then
+            raise exception 'permission denied for the sequence of events.id';
+        end if;
+        sequence_position := 0;
+    end if;
 
     select least(sequence_position, min(l.before)), count(*)::int, (array_agg(l.pid order by l.before))[1]
         into watermark, writers, oldest_writer
@@ -97,7 +107,7 @@ create function events_newest(_watermark bigint) returns bigint
 
 -- The live read: the events after a position, in order. With _consumers it returns theirs, with payloads; without
 -- (null) those of all, without payloads. Behind them comes a row without an id that describes the read:
---   position  where it ended, the id of a committed event: nothing at or below it is missing
+--   position  where it ended, at or just below the id of a committed event: nothing up to it is missing
 --   more      whether it was cut short, by _max_rows, by _max_bytes of payloads, or by the span it looks through
 create function events_read_live(_after bigint, _max_rows int, _max_bytes bigint, _consumers text[])
     returns table (
@@ -168,7 +178,11 @@ end $$;
 --   ahead   whether the cursor is beyond every id drawn so far
 -- Once the payloads exceed _max_bytes in all, the page ends early, and later queries get no row at all.
 -- Retention is looked at after the rows: what a page misses was deleted before it was read.
-create function events_read_pages(_consumers text[], _cursors bigint[], _limits int[], _max_bytes bigint)
+--
+-- _known is a position that was read before. The watermark may have stepped back behind it meanwhile: a writer reads
+-- the sequence a moment before it takes its lock. What was settled once stays settled.
+create function events_read_pages(
+        _consumers text[], _cursors bigint[], _limits int[], _max_bytes bigint, _known bigint)
     returns table (
         query int, id bigint, type text, "timestamp" timestamptz, payload text,
         next bigint, more boolean, newest bigint, pruned bigint, ahead boolean)
@@ -180,7 +194,8 @@ declare
     _bytes bigint := 0;
     _rows int;
 begin
-    select w.sequence_position, w.watermark into _sequence_position, _watermark from events_watermark() w;
+    select w.sequence_position, greatest(w.watermark, least(_known, w.sequence_position))
+        into _sequence_position, _watermark from events_watermark() w;
     _newest := events_newest(_watermark);
     for _query in 1 .. array_length(_consumers, 1) loop
         query := _query;

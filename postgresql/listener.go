@@ -1,0 +1,84 @@
+package postgresql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// listener is a connection that counts the rings of the doorbell. One goroutine uses it.
+type listener struct {
+	*pgx.Conn
+	rings int // since await last returned
+}
+
+// dial connects to a database that can keep the promise of order.
+func dial(ctx context.Context, c *pgx.ConnConfig) (*listener, error) {
+	l := new(listener)
+	// pgx would keep every notification for whoever asks; all that matters is that there was one.
+	c.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { l.rings++ }
+	conn, err := pgx.ConnectConfig(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
+	}
+	for _, check := range []func(context.Context, *pgx.Conn) error{checkServer, checkSchema, checkSequence} {
+		if err := check(ctx, conn); err != nil {
+			closeConn(conn)
+			return nil, err
+		}
+	}
+	l.Conn = conn
+	return l, nil
+}
+
+// await waits for pause or, if a ring may end it early, until it has rung, and returns how often it has.
+func (l *listener) await(ctx context.Context, pause time.Duration, early bool) (rings int, err error) {
+	timeout, cancel := context.WithTimeout(ctx, pause)
+	defer cancel()
+	for !early || l.rings == 0 {
+		if err := l.PgConn().WaitForNotification(timeout); err == nil {
+			continue
+		} else if ctx.Err() != nil || timeout.Err() == nil || l.IsClosed() {
+			return 0, err
+		}
+		break
+	}
+	rings, l.rings = l.rings, 0
+	return rings, nil
+}
+
+// minServerVersion is what idle_session_timeout came with.
+const minServerVersion = 140000
+
+// checkServer refuses a server on which LISTEN cannot work.
+func checkServer(ctx context.Context, conn *pgx.Conn) error {
+	var version int
+	var standby bool
+	err := conn.QueryRow(ctx, "select current_setting('server_version_num')::int, pg_is_in_recovery()").Scan(&version, &standby)
+	switch {
+	case err != nil:
+		return fmt.Errorf("ask what the server is: %w", err)
+	case version < minServerVersion:
+		return fmt.Errorf("the server is PostgreSQL %d, which is older than %d", version/10000, minServerVersion/10000)
+	case standby:
+		return errors.New("the server is a hot standby, which has no LISTEN and does not see the writers' locks: connect to the primary")
+	}
+	return nil
+}
+
+// checkSequence refuses a sequence from which sessions draw ids ahead: the watermark would not know of them.
+func checkSequence(ctx context.Context, conn *pgx.Conn) error {
+	var cache int64
+	err := conn.QueryRow(ctx, "select seqcache from pg_sequence where seqrelid = pg_get_serial_sequence('events', 'id')::regclass").Scan(&cache)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look at the sequence of events.id: %w", err)
+	case cache != 1:
+		return fmt.Errorf("the sequence of events.id caches %d ids, which breaks their order: alter table events alter id set cache 1", cache)
+	}
+	return nil
+}
