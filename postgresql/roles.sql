@@ -9,6 +9,9 @@
 \set ON_ERROR_STOP on
 begin;
 
+-- Until PostgreSQL 15 everybody might create objects in the schema public, beside the functions that are trusted there.
+select format('revoke create on schema %I from public', current_schema()) \gexec
+
 -- Applications: events are appended and never changed. The triggers do the rest with the owner's rights.
 create role event_piper_writer nologin;
 grant insert on events to event_piper_writer;

@@ -280,6 +280,62 @@ func TestAHostileSearchPathIsNotLookedAt(t *testing.T) {
 	}
 }
 
+// Where everybody may create functions beside ours, one of the same name and type as a built-in must not stand in
+// for it.
+func TestAFunctionInOurSchemaDoesNotStandInForABuiltInOne(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	owner := connect(t, dsn)
+	hostile := connect(t, role(t, dsn, "hostile", "grant insert on events to ROLE; grant create on schema public to ROLE"))
+	const trap = " language plpgsql as $$ begin raise 'executed as %', current_user; end $$"
+	for _, f := range []string{
+		"trap(bigint, bigint) returns bigint",
+		"pg_sequence_last_value(regclass) returns bigint", "octet_length(text) returns int",
+		"array_length(text[], int) returns int", "unnest(bigint[]) returns setof bigint", "pg_is_in_recovery() returns boolean",
+	} {
+		exec(t, hostile, "create function public."+f+trap)
+	}
+	for _, name := range []string{"max", "min"} {
+		exec(t, hostile, "create aggregate public."+name+"(bigint) (sfunc = public.trap, stype = bigint, initcond = '0')")
+	}
+	exec(t, hostile, insert)
+	exec(t, owner, insert)
+	f := follow(t, dsn)
+	if r, err := f.Read(t.Context(), 0, []string{"toto"}); err != nil || len(r.Events) != 2 {
+		t.Errorf("read %d events (%v), want 2", len(r.Events), err)
+	}
+	bare, err := f.Read(t.Context(), 0, nil)
+	if err == nil {
+		_, err = f.FillPayloads(t.Context(), bare.Events)
+	}
+	if err != nil {
+		t.Errorf("fill payloads: %v", err)
+	}
+	if got := len(history(t, open(t, dsn), "toto")); got != 2 {
+		t.Errorf("history has %d events, want 2", got)
+	}
+	exec(t, owner, "delete from events")
+}
+
+// A writer reads the sequence a moment before it takes its lock. When others draw and commit in between, and are
+// read, the watermark then steps back behind them for as long as the writer's transaction is open.
+func TestAPageHonoursAPositionThatWasReadBefore(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn, late := connect(t, dsn), connect(t, dsn)
+	store := open(t, dsn)
+	exec(t, conn, insert)
+	exec(t, conn, insert)
+	exec(t, late, "begin")
+	exec(t, late, "select pg_advisory_xact_lock_shared(x'4550000000000000'::bigint | 1)")
+	for known, want := range map[int64]int{0: 1, 2: 2} {
+		pages, err := store.Pages(t.Context(), []core.PageQuery{{Consumer: "toto", Limit: 10}}, known)
+		if err != nil || len(pages[0].Events) != want || pages[0].Next != int64(want) {
+			t.Errorf("with position %d known: %d events up to %d (%v), want %d", known, len(pages[0].Events), pages[0].Next, err, want)
+		}
+	}
+}
+
 func TestAPreparedTransactionHoldsTheWatermark(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Server(t, map[string]string{"max_prepared_transactions": "5"})

@@ -87,10 +87,10 @@ begin
         sequence_position := 0;
     end if;
 
-    select least(sequence_position, min(l.before)), count(*)::int, (array_agg(l.pid order by l.before))[1]
+    select least(sequence_position, min(l.before)), count(*)::int, (pg_catalog.array_agg(l.pid order by l.before))[1]
         into watermark, writers, oldest_writer
         from (
-            select (classid::bigint & 65535) << 32 | objid::bigint as before, pid
+            select (classid::bigint & 65535::bigint) << 32 | objid::bigint as before, pid
             from pg_locks
             where locktype = 'advisory' and objsubid = 1 and classid::bigint >> 16 = x'4550'::bigint
                 and database = (select oid from pg_database where datname = current_database())
@@ -161,7 +161,7 @@ declare
     _bytes bigint := 0;
 begin
     for id, payload in
-        select w.id, e.payload::text from unnest(_ids) with ordinality as w (id, n) left join events e using (id) order by w.n
+        select w.id, e.payload::text from pg_catalog.unnest(_ids) with ordinality as w (id, n) left join events e using (id) order by w.n
     loop
         return next;
         _bytes := _bytes + coalesce(octet_length(payload), 0);
@@ -197,7 +197,7 @@ begin
     select w.sequence_position, greatest(w.watermark, least(_known, w.sequence_position))
         into _sequence_position, _watermark from events_watermark() w;
     _newest := events_newest(_watermark);
-    for _query in 1 .. array_length(_consumers, 1) loop
+    for _query in 1 .. pg_catalog.array_length(_consumers, 1) loop
         query := _query;
         _rows := 0;
         next := greatest(_cursors[query], _newest);
