@@ -28,7 +28,7 @@ const (
 // what to fetch again.
 type ResetError struct {
 	Reason Reason
-	// Oldest is the lowest cursor that misses nothing of what is kept for this consumer.
+	// Oldest is the cursor from which nothing of this consumer was deleted.
 	Oldest int64
 	// Newest is the newest position: the cursor of a reader that has seen everything.
 	Newest int64

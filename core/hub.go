@@ -65,7 +65,7 @@ type Status struct {
 	// Sequence is the highest id drawn by the last read; what is above Watermark may be held back.
 	Sequence int64
 	Writers  int
-	// HeldBack is since when the same transaction has been holding committed events back; zero if none does.
+	// HeldBack is since when the same transaction has been holding the watermark back; zero if none does.
 	HeldBack time.Time
 }
 

@@ -27,7 +27,7 @@ func (*Problem) TransformSchema(schemas huma.Registry, s *huma.Schema) *huma.Sch
 		"status": "The HTTP status.",
 		"detail": "What is wrong with this request, and what can be done about it.",
 		"reason": "Why a cursor cannot be continued (410).",
-		"oldest": "The lowest cursor that misses nothing of what is kept (410).",
+		"oldest": "The cursor from which nothing of this consumer was deleted (410).",
 		"newest": "The cursor of a reader that has seen everything (410).",
 		"errors": "What is wrong with each parameter (422).",
 	} {

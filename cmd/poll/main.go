@@ -9,6 +9,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 
 	"github.com/event-piper/event-piper/cmd/internal/service"
@@ -30,8 +31,11 @@ func run(args []string) error {
 	if err := s.Parse(args, os.Getenv); err != nil {
 		return err
 	}
-	if probe {
+	switch {
+	case probe:
 		return service.Probe(&c)
+	case !c.NamesDatabase():
+		return errors.New("DATABASE_URL is not set")
 	}
 	return service.Run(&c, service.Program{Name: "event-piper poll", Routes: func(s *service.Service) error {
 		openapi.Register(s.Mux, openapi.Config{Poller: web.CountEvents(s.Hub), Authenticate: s.Authenticate, Log: s.Log})

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -26,6 +27,12 @@ func (c *Config) Define(s *settings.Set) {
 	s.String(&c.JWT.Audience, "JWT_AUDIENCE", "", "Audience that a token must name; any unless given.")
 	s.String(&c.JWT.ConsumerClaim, "JWT_CONSUMER_CLAIM", "sub", "Claim that names the consumer.")
 	s.String(&c.JWT.Cookie, "JWT_COOKIE", "", "Cookie that may carry the token; none unless given.")
+	s.Check("AUTH", func() error {
+		if c.Mode == "gateway" && (c.JWT.HMACSecret != "" || c.JWT.JWKSURL != "" || c.JWT.JWKSFile != "") {
+			return errors.New("is gateway, which checks no tokens, but there is a key for them: set it to jwt")
+		}
+		return nil
+	})
 	s.Duration(&c.JWT.Leeway, "JWT_LEEWAY", 30*time.Second, settings.Between(time.Duration(0), 10*time.Minute), "Clock difference to tolerate.")
 }
 

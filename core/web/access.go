@@ -82,7 +82,7 @@ func logAccess(idHeader string, log *slog.Logger, next http.Handler) http.Handle
 			RequestID: requestID(r, idHeader),
 			start:     time.Now(),
 			method:    strings.Clone(r.Method), url: loggedURL(r.URL), remote: r.RemoteAddr,
-			quiet: r.URL.Path == HealthPath || r.URL.Path == MetricsPath,
+			quiet: strings.HasPrefix(r.URL.Path, HealthPath) || r.URL.Path == MetricsPath,
 		}
 		w.Header().Set("X-Request-Id", a.RequestID)
 		defer func() {

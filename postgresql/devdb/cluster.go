@@ -179,7 +179,8 @@ var quote = strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "`", "\\`")
 // stop does not use the library: that knows but one way to stop, and calls it done while the
 // postmaster is still about to exit.
 func (c *cluster) stop(mode string) error {
-	if c.pid == 0 {
+	if c.pid == 0 || !alive(c.pid) {
+		c.pid = 0
 		return nil
 	}
 	output, err := exec.Command(filepath.Join(c.Binaries, "bin", "pg_ctl"),

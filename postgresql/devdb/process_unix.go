@@ -102,7 +102,14 @@ func give(dir string, uid, gid int) error {
 	return os.Chown(dir, uid, gid)
 }
 
-func alive(pid int) bool { return syscall.Kill(pid, 0) != syscall.ESRCH }
+// alive reports whether a process runs. One that has ended and was left to us is reaped: pg_ctl takes a zombie for
+// a running server.
+func alive(pid int) bool {
+	if reaped, _ := syscall.Wait4(pid, nil, syscall.WNOHANG, nil); reaped == pid {
+		return false
+	}
+	return syscall.Kill(pid, 0) != syscall.ESRCH
+}
 
 // awaitExit waits for the end of a postmaster that has given up its lock file as almost the last thing
 // it did. The bound is for a process that has ended but that nobody reaps.
