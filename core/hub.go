@@ -122,9 +122,6 @@ func (h *Hub) Drain() {
 	}
 }
 
-// Draining is closed once the service is shutting down.
-func (h *Hub) Draining() <-chan struct{} { return h.draining }
-
 // Open starts a session of a consumer after a cursor; FromNow means after the newest position. The session
 // calls wake, from any goroutine and with no regard to what went before, whenever Take may have something
 // new; wake must not block and must not call back into the hub, and may be called once more after the
