@@ -11,13 +11,17 @@
 select set_config('search_path', format('%I, pg_temp', current_schema()), true);
 
 -- Runs before the statement draws its first id. It is most of what an insert pays for us, hence its form:
--- conditions and assignments, which PL/pgSQL evaluates without starting the executor; names qualified, operators
--- too, because a search path set for the function would cost as much again; and constants in place.
+-- conditions and assignments, which PL/pgSQL evaluates without starting the executor, and for a lone insert a single
+-- one, because each is set up for every transaction; names qualified, operators too, because a search path set for
+-- the function would cost as much again; constants in place; and "return new", which is null here, because "return
+-- null" would be one more expression.
 --
 -- A transaction takes the lock with its first insert. If that is the first it writes at all, it has no id yet, and
 -- nothing needs to be remembered, which for a lone insert would cost more than the lock. Otherwise a
 -- transaction-local setting remembers the lock; it carries the transaction's id, so that no session-wide SET can
 -- forge it, and is undone with a savepoint, as the lock is. A second lock does no harm: the lower one counts.
+--
+-- NOTIFY makes all notifying commits of the cluster queue for one lock: a writer rings only if a follower waits.
 do $migration$
 begin
     execute format($function$
@@ -26,33 +30,44 @@ create function events_before_insert() returns trigger
 declare
     _done pg_catalog.text;
 begin
+    -- A lone insert while nobody waits. In all other cases this is begun anew below.
+    if pg_catalog.pg_current_xact_id_if_assigned() is null
+        and pg_catalog.pg_try_advisory_xact_lock_shared(
+            x'4550000000000000'::pg_catalog.int8
+            operator(pg_catalog.|) pg_catalog.pg_sequence_last_value(%1$L::pg_catalog.regclass))
+        and pg_catalog.pg_try_advisory_lock(x'4551000000000000'::pg_catalog.int8)
+        and pg_catalog.pg_advisory_unlock(x'4551000000000000'::pg_catalog.int8)
+    then
+        return new;
+    end if;
+
     if pg_catalog.pg_current_xact_id_if_assigned() is not null then
         if coalesce(pg_catalog.current_setting('event_piper.writer', true), '')
             operator(pg_catalog.=) pg_catalog.pg_current_xact_id()::pg_catalog.text
         then
-            return null;
+            return new;
         end if;
         _done := pg_catalog.set_config('event_piper.writer', pg_catalog.pg_current_xact_id()::pg_catalog.text, true);
     end if;
 
-    -- Nobody ever takes this lock exclusively, so nobody waits and the attempt cannot fail.
+    -- Nobody ever takes this lock exclusively, so nobody waits and the attempt cannot fail. A sequence that nothing
+    -- was drawn from yet has no last value.
     if not pg_catalog.pg_try_advisory_xact_lock_shared(
         x'4550000000000000'::pg_catalog.int8
-        operator(pg_catalog.|) coalesce(pg_catalog.pg_sequence_last_value(%L::pg_catalog.regclass), 0))
+        operator(pg_catalog.|) coalesce(pg_catalog.pg_sequence_last_value(%1$L::pg_catalog.regclass), 0))
     then
         raise exception 'the writer lock of Event Piper is held exclusively';
     end if;
 
-    -- NOTIFY makes all notifying commits of the cluster queue for one lock: ring only if a follower waits.
     if pg_catalog.pg_try_advisory_lock(x'4551000000000000'::pg_catalog.int8)
         and pg_catalog.pg_advisory_unlock(x'4551000000000000'::pg_catalog.int8)
     then
-        return null;
+        return new;
     end if;
     if coalesce(pg_catalog.current_setting('event_piper.doorbell', true), '') operator(pg_catalog.<>) 'off' then
         perform pg_catalog.pg_notify('new_events', '');
     end if;
-    return null;
+    return new;
 end $$ $function$, (
         select format('%I.%I', n.nspname, c.relname)
         from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
