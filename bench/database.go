@@ -37,8 +37,8 @@ type database struct {
 	copies     int
 }
 
-// templates are the schemas that runs get copies of: ours, the same table with nothing to it, and two that
-// always notify. Each SQL is run in a new database.
+// templates are the schemas that runs get copies of: ours, the same without the trigger of writers, the same columns
+// with nothing to them, and two that always notify. Each SQL is run in a new database.
 //
 //go:embed testdata/bare.sql
 var bareSQL string
@@ -89,8 +89,13 @@ func (d *database) prepare(ctx context.Context) (err error) {
 	if err := d.create(ctx, ours, "template0"); err != nil {
 		return err
 	}
-	_, _, err = postgresql.Migrate(ctx, d.dsn(ours))
-	return err
+	if _, _, err := postgresql.Migrate(ctx, d.dsn(ours)); err != nil {
+		return err
+	}
+	if err := d.create(ctx, "untriggered", ours); err != nil {
+		return err
+	}
+	return execute(ctx, d.dsn("untriggered"), "drop trigger events_before_insert on events")
 }
 
 const ours = "ours"

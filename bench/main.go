@@ -33,6 +33,7 @@ var scenarios = []struct {
 	run  func(context.Context, *bench) error
 }{
 	{"writers", writers},
+	{"quiet", quiet},
 	{"fanout", fanout},
 	{"idle", idleSessions},
 	{"many", many},

@@ -22,6 +22,8 @@ const maxReadEvents = 2000
 type follower struct {
 	*listener
 	doorbell doorbell
+	// heldBack marks that at the last read ids above the watermark had been drawn.
+	heldBack bool
 }
 
 // Follow implements core.Store: it connects, checks the schema, and listens before anything is read, so
@@ -31,6 +33,7 @@ func (s *Store) Follow(ctx context.Context) (core.Follower, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement // it yields the binary format that is decoded here
 	l, err := dial(ctx, c)
 	if err != nil {
 		return nil, err
@@ -46,8 +49,13 @@ func (s *Store) Follow(ctx context.Context) (core.Follower, error) {
 // listen subscribes, and rings once itself: a pooler in transaction mode accepts LISTEN and swallows what
 // comes of it.
 func (f *follower) listen(ctx context.Context) error {
-	// A role or a database may limit how long a session idles; this one idles by design.
-	for _, statement := range []string{"set idle_session_timeout = 0", "listen new_events", "select pg_notify('new_events', '')"} {
+	for _, statement := range []string{
+		// A role or a database may limit how long a session idles; this one idles by design.
+		"set idle_session_timeout = 0",
+		// The few queries are planned once, maybe over an empty table: a plan for each read would take longer than the read.
+		"set plan_cache_mode = force_generic_plan", "set enable_seqscan = off",
+		"listen new_events", "select pg_notify('new_events', '')",
+	} {
 		if _, err := f.Exec(ctx, statement); err != nil {
 			return fmt.Errorf("%s: %w", statement, err)
 		}
@@ -87,35 +95,115 @@ func (f *follower) Read(ctx context.Context, after int64, consumers []string) (c
 	return r, err
 }
 
-// read runs events_read_live, whose comment tells what it returns.
+// The three steps of a read, in the order and each with the snapshot of its own that make the watermark exact: the
+// migration that creates events_watermark says why.
+const (
+	selectSequence = "select pg_sequence_last_value($1)"
+	selectWriters  = "select before, pid from events_writers"
+	// The payloads of the consumers in $3, none if it is null, end the read when those before have come to $5 bytes.
+	selectEvents = `
+		select id, type, "timestamp", subscriber, payload
+		from (
+			select *, sum(octet_length(payload)) over (order by id rows between unbounded preceding and 1 preceding) as bytes
+			from (
+				select id, type, "timestamp", subscriber, case when subscriber = any ($3::text[]) then payload::text end as payload
+				from events where id > $1 and id <= $2 order by id limit $4
+			) e
+		) e
+		where bytes is null or bytes < $5`
+)
+
+// read takes one round trip in quiet traffic. It then may bring events above the watermark, which are dropped; so
+// that this does not happen again and again while a writer holds many back, it takes two when the last read was held
+// back, and asks in the second for no more than the first allows.
 func (f *follower) read(ctx context.Context, after int64, consumers []string) (r core.Read, err error) {
-	rows, err := f.Query(ctx,
-		`select id, type, "timestamp", subscriber, payload, position, more, sequence_position, watermark, writers, oldest_writer
-		from events_read_live($1, $2, $3, $4)`,
-		binaryFormat, after, int32(maxReadEvents), int64(maxReadBytes), consumers)
-	if err != nil {
+	r.Position = after
+	var batch pgx.Batch
+	f.queueWatermark(&batch, &r)
+	if !f.heldBack {
+		f.queueEvents(&batch, &r, core.MaxID, consumers)
+	}
+	if err := f.SendBatch(ctx, &batch).Close(); err != nil {
 		return r, err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		v := rows.RawValues()
-		if v[0] != nil {
+	if f.heldBack && r.Watermark > after {
+		var batch pgx.Batch
+		f.queueEvents(&batch, &r, r.Watermark, consumers)
+		if err := f.SendBatch(ctx, &batch).Close(); err != nil {
+			return r, err
+		}
+	}
+	f.heldBack = r.Watermark < r.Sequence
+	return r, nil
+}
+
+func (f *follower) queueWatermark(batch *pgx.Batch, r *core.Read) {
+	batch.Queue(selectSequence, f.sequence).QueryRow(func(row pgx.Row) error {
+		var last *int64 // null before the first id is drawn
+		err := row.Scan(&last)
+		if last != nil {
+			r.Sequence = *last
+		}
+		return err
+	})
+	batch.Queue(selectWriters).Query(func(rows pgx.Rows) error {
+		r.Watermark = r.Sequence
+		for rows.Next() {
+			v := rows.RawValues()
+			if before := bigint(v[0]); r.OldestWriter == 0 || before < r.Watermark {
+				r.Watermark = min(r.Watermark, before)
+				r.OldestWriter = 0 // a prepared transaction has no process
+				if v[1] != nil {
+					r.OldestWriter = integer(v[1])
+				}
+			}
+			r.Writers++
+		}
+		return rows.Err()
+	})
+}
+
+// queueEvents asks for the events after r's position, which it moves past them as far as the watermark allows.
+func (f *follower) queueEvents(batch *pgx.Batch, r *core.Read, through int64, consumers []string) {
+	batch.Queue(selectEvents, r.Position, through, consumers, maxReadEvents, maxReadBytes).Query(func(rows pgx.Rows) error {
+		n, bytes := 0, 0
+		for rows.Next() {
+			v := rows.RawValues()
+			id := bigint(v[0])
+			if id > r.Watermark {
+				continue
+			}
+			r.Position = id
+			n++
+			bytes += len(v[4])
+			if consumers != nil && v[4] == nil {
+				continue
+			}
 			e, err := event(v[0], v[1], v[2], v[4])
 			if err != nil {
-				return r, err
+				return err
 			}
 			e.Consumer = string(v[3])
 			r.Events = append(r.Events, e)
-			continue
 		}
-		r.Position, r.More = bigint(v[5]), boolean(v[6])
-		r.Sequence, r.Watermark, r.Writers = bigint(v[7]), bigint(v[8]), integer(v[9])
-		if v[10] != nil {
-			r.OldestWriter = integer(v[10])
-		}
-	}
-	return r, rows.Err()
+		r.More = n == maxReadEvents || bytes >= maxReadBytes
+		return rows.Err()
+	})
 }
+
+// selectPayloads reads payloads in the order of the ids, null for a deleted event, until those before have come to $2
+// bytes.
+const selectPayloads = `
+	select id, payload
+	from (
+		select id, payload, n, sum(octet_length(payload)) over (order by n rows between unbounded preceding and 1 preceding) as bytes
+		from (
+			select w.id, w.n, e.payload::text as payload
+			from pg_catalog.unnest($1::bigint[]) with ordinality as w (id, n) left join events e using (id)
+		) e
+	) e
+	where bytes is null or bytes < $2
+	order by n`
 
 // FillPayloads implements core.Follower.
 func (f *follower) FillPayloads(ctx context.Context, events []*core.Event) (int, error) {
@@ -125,8 +213,7 @@ func (f *follower) FillPayloads(ctx context.Context, events []*core.Event) (int,
 			ids = append(ids, e.ID)
 		}
 	}
-	rows, err := f.Query(ctx, "select id, payload from events_read_payloads($1, $2)",
-		binaryFormat, ids, int64(maxReadBytes))
+	rows, err := f.Query(ctx, selectPayloads, binaryFormat, ids, maxReadBytes)
 	if err != nil {
 		return 0, err
 	}

@@ -240,14 +240,14 @@ func TestDeleteAndTruncateRecordWhatWasPruned(t *testing.T) {
 }
 
 // A follower that comes back after a long time must get ahead by bounded steps, whatever lies between.
-func TestAReadLooksThroughABoundedSpanOfIDs(t *testing.T) {
+func TestAReadGoesPastABoundedNumberOfOthersEvents(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.New(t)
 	conn := connect(t, dsn)
 	f := follow(t, dsn)
 	exec(t, conn, insert)
-	exec(t, conn, "select setval('events_id_seq', 250000)")
-	exec(t, conn, "insert into events (type, subscriber, payload) select 'insert', s, '{}' from unnest(array['titi', 'toto']) s")
+	exec(t, conn, "insert into events (type, subscriber, payload) select 'insert', 'titi', '{}' from generate_series(1, 5000)")
+	exec(t, conn, insert)
 	var positions, ids []int64
 	for after, more := int64(0), true; more; {
 		r, err := f.Read(t.Context(), after, []string{"toto"})
@@ -260,7 +260,37 @@ func TestAReadLooksThroughABoundedSpanOfIDs(t *testing.T) {
 		after, more = r.Position, r.More
 		positions = append(positions, after)
 	}
-	if !slices.Equal(ids, []int64{1, 250002}) || !slices.Equal(positions, []int64{250000, 250002}) {
-		t.Errorf("read %v in steps that ended at %v; want [1 250002] and [250000 250002]", ids, positions)
+	if !slices.Equal(ids, []int64{1, 5002}) || !slices.Equal(positions, []int64{2000, 4000, 5002}) {
+		t.Errorf("read %v in steps that ended at %v; want [1 5002] and [2000 4000 5002]", ids, positions)
 	}
+}
+
+// While a writer holds others back, the follower reads in two round trips instead of one.
+func TestAReadIsExactInOneRoundTripAndInTwo(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn, slow := connect(t, dsn), connect(t, dsn)
+	f := follow(t, dsn)
+	read := func(after int64, position int64, want ...int64) {
+		t.Helper()
+		r, err := f.Read(t.Context(), after, []string{"toto"})
+		var got []int64
+		for _, e := range r.Events {
+			got = append(got, e.ID)
+		}
+		if err != nil || !slices.Equal(got, want) || r.Position != position || r.More {
+			t.Errorf("after %d: %v up to %d, more %t (%v); want %v up to %d and no more", after, got, r.Position, r.More, err, want, position)
+		}
+	}
+	exec(t, conn, insert)
+	exec(t, slow, "begin")
+	exec(t, slow, insert)
+	exec(t, conn, insert)
+	read(0, 1, 1) // in one, which brings event 3 as well
+	read(1, 1)    // in two, of which the second is spared
+	read(0, 1, 1) // in two
+	exec(t, slow, "commit")
+	read(1, 3, 2, 3)
+	exec(t, conn, insert)
+	read(3, 4, 4) // in one again
 }

@@ -13,7 +13,8 @@ import (
 // listener is a connection that counts the rings of the doorbell. One goroutine uses it.
 type listener struct {
 	*pgx.Conn
-	rings int // since await last returned
+	rings    int    // since await last returned
+	sequence uint32 // that ids are drawn from
 }
 
 // dial connects to a database that can keep the promise of order.
@@ -25,13 +26,13 @@ func dial(ctx context.Context, c *pgx.ConnConfig) (*listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
-	for _, check := range []func(context.Context, *pgx.Conn) error{checkServer, checkSchema, checkSequence} {
+	l.Conn = conn
+	for _, check := range []func(context.Context, *pgx.Conn) error{checkServer, checkSchema, l.checkSequence} {
 		if err := check(ctx, conn); err != nil {
 			closeConn(conn)
 			return nil, err
 		}
 	}
-	l.Conn = conn
 	return l, nil
 }
 
@@ -70,13 +71,18 @@ func checkServer(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// checkSequence refuses a sequence from which sessions draw ids ahead: the watermark would not know of them.
-func checkSequence(ctx context.Context, conn *pgx.Conn) error {
+// checkSequence finds the sequence of ids, and refuses one from which sessions draw ids ahead: the watermark would not
+// know of them.
+func (l *listener) checkSequence(ctx context.Context, conn *pgx.Conn) error {
 	var cache int64
-	err := conn.QueryRow(ctx, "select seqcache from pg_sequence where seqrelid = pg_get_serial_sequence('events', 'id')::regclass").Scan(&cache)
+	var readable bool
+	err := conn.QueryRow(ctx, `select seqrelid, seqcache, has_sequence_privilege(seqrelid, 'select')
+		from pg_sequence where seqrelid = pg_get_serial_sequence('events', 'id')::regclass`).Scan(&l.sequence, &cache, &readable)
 	switch {
 	case err != nil:
 		return fmt.Errorf("look at the sequence of events.id: %w", err)
+	case !readable:
+		return errors.New("permission denied for the sequence of events.id: grant select on it")
 	case cache != 1:
 		return fmt.Errorf("the sequence of events.id caches %d ids, which breaks their order: alter table events alter id set cache 1", cache)
 	}

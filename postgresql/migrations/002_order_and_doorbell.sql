@@ -77,6 +77,16 @@ end $migration$;
 create trigger events_before_insert before insert on events
     for each statement execute function events_before_insert();
 
+-- The writers in flight: what each one's lock says, and the process id of its backend. A name for what pg_locks shows
+-- to everybody.
+create view events_writers as
+    select (classid::bigint & 65535::bigint) << 32 | objid::bigint as before, pid
+    from pg_locks
+    where locktype = 'advisory' and objsubid = 1 and classid::bigint >> 16 = x'4550'::bigint
+        and database = (select oid from pg_database where datname = current_database());
+
+grant select on events_writers to public;
+
 -- The sequence's position and the watermark. Its two statements must stay two, in this order: an id up to
 -- sequence_position was drawn before the locks are looked at, so its writer either still holds its lock, and
 -- the watermark is below it, or has ended, and the next statement's snapshot sees what it committed.
@@ -102,14 +112,9 @@ begin
         sequence_position := 0;
     end if;
 
-    select least(sequence_position, min(l.before)), count(*)::int, (pg_catalog.array_agg(l.pid order by l.before))[1]
+    select least(sequence_position, min(w.before)), count(*)::int, (pg_catalog.array_agg(w.pid order by w.before))[1]
         into watermark, writers, oldest_writer
-        from (
-            select (classid::bigint & 65535::bigint) << 32 | objid::bigint as before, pid
-            from pg_locks
-            where locktype = 'advisory' and objsubid = 1 and classid::bigint >> 16 = x'4550'::bigint
-                and database = (select oid from pg_database where datname = current_database())
-        ) l;
+        from events_writers w;
 end $$;
 
 -- The newest position at or below a watermark: the id of a committed event, never one that was only drawn,
@@ -119,70 +124,6 @@ create function events_newest(_watermark bigint) returns bigint
     as $$ select greatest(
         coalesce((select max(id) from events where id <= _watermark), 0),
         coalesce((select max(through) from events_pruned where through <= _watermark), 0)) $$;
-
--- The live read: the events after a position, in order. With _consumers it returns theirs, with payloads; without
--- (null) those of all, without payloads. Behind them comes a row without an id that describes the read:
---   position  where it ended, at or just below the id of a committed event: nothing up to it is missing
---   more      whether it was cut short, by _max_rows, by _max_bytes of payloads, or by the span it looks through
-create function events_read_live(_after bigint, _max_rows int, _max_bytes bigint, _consumers text[])
-    returns table (
-        id bigint, type text, "timestamp" timestamptz, subscriber text, payload text,
-        "position" bigint, more boolean,
-        sequence_position bigint, watermark bigint, writers int, oldest_writer int)
-    language plpgsql volatile set search_path from current as $$
-declare
-    _watermark record;
-    _through bigint;
-    _rows int := 0;
-    _bytes bigint := 0;
-begin
-    select * into _watermark from events_watermark();
-    -- One read looks through a bounded span of ids, however far behind it begins and few it is about.
-    _through := least(_watermark.watermark, _after + 100000);
-    for id, type, "timestamp", subscriber, payload in
-        select e.id, e.type, e."timestamp", e.subscriber, case when _consumers is not null then e.payload::text end
-        from events e
-        where e.id > _after and e.id <= _through and (_consumers is null or e.subscriber = any (_consumers))
-        order by e.id limit _max_rows
-    loop
-        return next;
-        _rows := _rows + 1;
-        _bytes := _bytes + coalesce(octet_length(payload), 0);
-        if _rows = _max_rows or _bytes >= _max_bytes then
-            "position" := id;
-            exit;
-        end if;
-    end loop;
-    if "position" is null and _through < _watermark.watermark then
-        "position" := (select min(e.id) - 1 from events e where e.id > _through and e.id <= _watermark.watermark);
-    end if;
-    more := "position" is not null;
-    if not more then
-        "position" := coalesce((select max(e.id) from events e where e.id > _after and e.id <= _through), _after);
-    end if;
-    id := null; type := null; "timestamp" := null; subscriber := null; payload := null;
-    sequence_position := _watermark.sequence_position;
-    watermark := _watermark.watermark;
-    writers := _watermark.writers;
-    oldest_writer := _watermark.oldest_writer;
-    return next;
-end $$;
-
--- The payloads of given events, in the given order, until they exceed _max_bytes; null for a deleted event.
-create function events_read_payloads(_ids bigint[], _max_bytes bigint)
-    returns table (id bigint, payload text)
-    language plpgsql stable set search_path from current as $$
-declare
-    _bytes bigint := 0;
-begin
-    for id, payload in
-        select w.id, e.payload::text from pg_catalog.unnest(_ids) with ordinality as w (id, n) left join events e using (id) order by w.n
-    loop
-        return next;
-        _bytes := _bytes + coalesce(octet_length(payload), 0);
-        exit when _bytes >= _max_bytes;
-    end loop;
-end $$;
 
 -- Pages of history, for many readers at once. The rows of query n are the events of _consumers[n] after
 -- _cursors[n], in order, at most _limits[n] of them; behind them a row without an id tells where the page ends:
