@@ -9,7 +9,8 @@ import "context"
 type Store interface {
 	// Pages reads history for many readers at once. It answers a prefix of the queries, at least one; what it
 	// leaves out, because the payloads of the others already are as large as it takes at a time, is to be asked
-	// again. Known is a position that a follower has read to, or 0: what was settled then is not withheld now.
+	// again. Known is a position that a follower has read to, or 0: what was settled then is not withheld now, and
+	// history may end there.
 	Pages(ctx context.Context, queries []PageQuery, known int64) ([]Page, error)
 
 	// Follow connects to the live end. An event committed after Follow has returned ends a later Wait.

@@ -23,6 +23,7 @@ func connConfig(dsn, application string) (*pgx.ConnConfig, error) {
 	} {
 		c.RuntimeParams[name] = value
 	}
+	c.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement // whose binary results are decoded here
 	return c, nil
 }
 

@@ -33,7 +33,6 @@ func (s *Store) Follow(ctx context.Context) (core.Follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement // it yields the binary format that is decoded here
 	l, err := dial(ctx, c)
 	if err != nil {
 		return nil, err
@@ -78,11 +77,9 @@ const (
 )
 
 // Newest implements core.Follower.
-func (f *follower) Newest(ctx context.Context) (int64, error) { return newest(ctx, f.Conn) }
-
-func newest(ctx context.Context, conn *pgx.Conn) (n int64, err error) {
-	err = conn.QueryRow(ctx, "select events_newest(w.watermark) from events_watermark() w").Scan(&n)
-	return n, err
+func (f *follower) Newest(ctx context.Context) (int64, error) {
+	now, err := readPresent(ctx, f.Conn)
+	return now.newest, err
 }
 
 // Read implements core.Follower.
@@ -138,14 +135,7 @@ func (f *follower) read(ctx context.Context, after int64, consumers []string) (r
 }
 
 func (f *follower) queueWatermark(batch *pgx.Batch, r *core.Read) {
-	batch.Queue(selectSequence, f.sequence).QueryRow(func(row pgx.Row) error {
-		var last *int64 // null before the first id is drawn
-		err := row.Scan(&last)
-		if last != nil {
-			r.Sequence = *last
-		}
-		return err
-	})
+	batch.Queue(selectSequence, f.sequence).QueryRow(scanSequence(&r.Sequence))
 	batch.Queue(selectWriters).Query(func(rows pgx.Rows) error {
 		r.Watermark = r.Sequence
 		for rows.Next() {
@@ -213,7 +203,7 @@ func (f *follower) FillPayloads(ctx context.Context, events []*core.Event) (int,
 			ids = append(ids, e.ID)
 		}
 	}
-	rows, err := f.Query(ctx, selectPayloads, binaryFormat, ids, maxReadBytes)
+	rows, err := f.Query(ctx, selectPayloads, ids, maxReadBytes)
 	if err != nil {
 		return 0, err
 	}

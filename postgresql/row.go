@@ -5,19 +5,14 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/event-piper/event-piper/core"
 )
 
-// The reads ask for PostgreSQL's binary format and decode it in place, without reflection for every row.
-var binaryFormat = pgx.QueryResultFormats{pgx.BinaryFormatCode}
+// Rows come in PostgreSQL's binary format. What there are many of is decoded in place, without reflection.
 
 func bigint(v []byte) int64 { return int64(binary.BigEndian.Uint64(v)) } //nolint:gosec // two's complement on the wire
 
 func integer(v []byte) int { return int(int32(binary.BigEndian.Uint32(v))) } //nolint:gosec // two's complement on the wire
-
-func boolean(v []byte) bool { return v[0] != 0 }
 
 // PostgreSQL counts microseconds from the year 2000.
 var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Unix()

@@ -66,7 +66,7 @@ func (s *Solo) Ping(ctx context.Context) error {
 	defer s.mu.Unlock()
 	ctx, cancel, _ := margin(ctx)
 	defer cancel()
-	_, err := s.first(ctx, func(ctx context.Context) (int64, error) { return newest(ctx, s.conn.Conn) })
+	_, err := s.first(ctx)
 	return err
 }
 
@@ -101,16 +101,15 @@ func margin(ctx context.Context) (asking context.Context, cancel context.CancelF
 }
 
 func (s *Solo) poll(ctx context.Context, p core.Poll, deadline time.Time) (core.Batch, error) {
-	cursor, err := s.first(ctx, func(ctx context.Context) (int64, error) {
-		if p.After == core.FromNow {
-			return newest(ctx, s.conn.Conn)
-		}
-		return p.After, s.conn.Ping(ctx)
-	})
+	now, err := s.first(ctx)
 	if err != nil {
 		return core.Batch{}, err
 	}
-	batch, err := s.read(ctx, p, cursor, deadline)
+	cursor := p.After
+	if cursor == core.FromNow {
+		cursor = now.newest
+	}
+	batch, err := s.read(ctx, p, cursor, now, deadline)
 	if err != nil || len(batch.Events) > 0 || !time.Now().Before(deadline) {
 		return batch, err
 	}
@@ -120,14 +119,14 @@ func (s *Solo) poll(ctx context.Context, p core.Poll, deadline time.Time) (core.
 	}
 	defer w.end()
 	for {
-		if err := w.before(ctx); err != nil {
+		if now, err = readPresent(ctx, s.conn.Conn); err != nil {
 			return core.Batch{}, err
 		}
-		batch, err = s.read(ctx, p, batch.Cursor, deadline)
+		batch, err = s.read(ctx, p, batch.Cursor, now, deadline)
 		if err != nil || len(batch.Events) > 0 || !time.Now().Before(deadline) {
 			return batch, err
 		}
-		if err := w.wait(ctx, deadline); err != nil {
+		if err := w.wait(ctx, now.writers, deadline); err != nil {
 			return core.Batch{}, err
 		}
 	}
@@ -135,21 +134,21 @@ func (s *Solo) poll(ctx context.Context, p core.Poll, deadline time.Time) (core.
 
 // first runs the first query of a request, over a new connection if there is none or the old one does not
 // answer.
-func (s *Solo) first(ctx context.Context, query func(context.Context) (int64, error)) (int64, error) {
+func (s *Solo) first(ctx context.Context) (present, error) {
 	if s.conn != nil {
 		short, cancel := context.WithTimeout(ctx, staleTimeout)
 		defer cancel()
-		n, err := query(short)
+		now, err := readPresent(short, s.conn.Conn)
 		if err == nil || ctx.Err() != nil {
-			return n, err
+			return now, err
 		}
 		s.log.Info("replacing a connection that no longer works", "error", err)
 		s.drop()
 	}
 	if err := s.connect(ctx); err != nil {
-		return 0, err
+		return present{}, err
 	}
-	return query(ctx)
+	return readPresent(ctx, s.conn.Conn)
 }
 
 func (s *Solo) connect(ctx context.Context) error {
@@ -170,11 +169,11 @@ func (s *Solo) connect(ctx context.Context) error {
 	return err
 }
 
-// read reads pages until one has an event that is wanted or there are no more.
-func (s *Solo) read(ctx context.Context, p core.Poll, cursor int64, deadline time.Time) (core.Batch, error) {
+// read reads pages up to the present until one has an event that is wanted or there are no more.
+func (s *Solo) read(ctx context.Context, p core.Poll, cursor int64, now present, deadline time.Time) (core.Batch, error) {
 	for {
 		query := core.PageQuery{Consumer: p.Consumer, After: cursor, Limit: p.Limit}
-		pages, err := readPages(ctx, s.conn.Conn, []core.PageQuery{query}, 0)
+		pages, err := readPages(ctx, s.conn.Conn, []core.PageQuery{query}, now)
 		if err != nil {
 			return core.Batch{}, err
 		}
@@ -195,11 +194,10 @@ func (s *Solo) read(ctx context.Context, p core.Poll, cursor int64, deadline tim
 	}
 }
 
-// waiter is how a poll waits. Before comes ahead of each read and wait behind it, so that a commit which the
-// read did not see ends the wait; end must be called before the request is answered.
+// waiter is how a poll waits behind a read that found nothing. Writers is how many were in flight when the read began.
+// A commit that the read did not see ends the wait; end must be called before the request is answered.
 type waiter interface {
-	before(ctx context.Context) error
-	wait(ctx context.Context, deadline time.Time) error
+	wait(ctx context.Context, writers int, deadline time.Time) error
 	end()
 }
 
@@ -207,7 +205,7 @@ func (s *Solo) waiter(ctx context.Context) (waiter, error) {
 	if s.interval {
 		return &intervalWaiter{pause: minInterval}, nil
 	}
-	w := &ringWaiter{solo: s, doorbell: doorbell{started: true, armed: true}}
+	w := &ringWaiter{solo: s, doorbell: doorbell{started: true, armed: true, unsettled: true}}
 	if err := w.exec(ctx, "listen new_events; select pg_advisory_lock_shared(%d)"); err != nil {
 		w.end()
 		return nil, fmt.Errorf("listen: %w", err)
@@ -226,17 +224,8 @@ func (w *ringWaiter) exec(ctx context.Context, format string) error {
 	return err
 }
 
-// before looks at the writers in flight, who may not ring, so before the read that may miss their events.
-func (w *ringWaiter) before(ctx context.Context) error {
-	var writers int
-	if err := w.solo.conn.QueryRow(ctx, "select writers from events_watermark()").Scan(&writers); err != nil {
-		return fmt.Errorf("look at the writers in flight: %w", err)
-	}
+func (w *ringWaiter) wait(ctx context.Context, writers int, deadline time.Time) error {
 	w.doorbell.observe(false, writers, 0)
-	return nil
-}
-
-func (w *ringWaiter) wait(ctx context.Context, deadline time.Time) error {
 	rings, err := w.solo.conn.await(ctx, min(w.doorbell.pause(), time.Until(deadline)), true)
 	w.doorbell.rang(rings)
 	return err
@@ -257,9 +246,7 @@ func (w *ringWaiter) end() {
 // intervalWaiter reads again after a while.
 type intervalWaiter struct{ pause time.Duration }
 
-func (*intervalWaiter) before(context.Context) error { return nil }
-
-func (w *intervalWaiter) wait(ctx context.Context, deadline time.Time) error {
+func (w *intervalWaiter) wait(ctx context.Context, _ int, deadline time.Time) error {
 	timer := time.NewTimer(min(w.pause, time.Until(deadline)))
 	defer timer.Stop()
 	w.pause = min(w.pause*3/2, maxInterval)

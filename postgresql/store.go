@@ -5,15 +5,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/event-piper/event-piper/core"
 )
 
 const (
-	// maxReadBytes bounds the payloads of one read; a larger event makes a read of its own.
-	maxReadBytes = 512 << 10
 	// closeTimeout bounds how long closing a connection may take.
 	closeTimeout = time.Second
 	// poolIdle is how long a connection for history is kept after its last page.
@@ -64,45 +61,11 @@ func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, known int64
 		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
 	defer conn.Release()
-	return readPages(ctx, conn.Conn(), queries, known)
-}
-
-// readPages runs events_read_pages, whose comment tells what it returns.
-func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, known int64) ([]core.Page, error) {
-	consumers := make([]string, len(queries))
-	cursors := make([]int64, len(queries))
-	limits := make([]int32, len(queries))
-	for i, q := range queries {
-		consumers[i], cursors[i], limits[i] = q.Consumer, q.After, int32(q.Limit) //nolint:gosec // bounded by the pager
-	}
-	rows, err := conn.Query(ctx,
-		`select query, id, type, "timestamp", payload, next, more, newest, pruned, ahead from events_read_pages($1, $2, $3, $4, $5)`,
-		binaryFormat, consumers, cursors, limits, int64(maxReadBytes), known)
-	if err != nil {
-		return nil, fmt.Errorf("read pages: %w", err)
-	}
-	defer rows.Close()
-	pages := make([]core.Page, 0, len(queries))
-	var events []*core.Event
-	var decoder decoder
-	for rows.Next() {
-		v := rows.RawValues()
-		if v[1] != nil {
-			e, err := decoder.event(v[1], v[2], v[3], v[4])
-			if err != nil {
-				return nil, err
-			}
-			e.Consumer = queries[len(pages)].Consumer
-			events = append(events, e)
-			continue
+	through := present{watermark: known, newest: known}
+	if known == 0 {
+		if through, err = readPresent(ctx, conn.Conn()); err != nil {
+			return nil, err
 		}
-		pages = append(pages, core.Page{
-			Events: events, Next: bigint(v[5]), More: boolean(v[6]), Newest: bigint(v[7]), Pruned: bigint(v[8]), Ahead: boolean(v[9]),
-		})
-		events = nil
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read pages: %w", err)
-	}
-	return pages, nil
+	return readPages(ctx, conn.Conn(), queries, through)
 }
