@@ -42,10 +42,11 @@ type Hub struct {
 	// All below is guarded by mu.
 	position  int64 // the newest position read; every tail is complete up to it
 	tails     map[string]*tail
-	consumers []string // the keys of tails while they are few, nil after a change
-	fresh     []*tail  // the tails made since the running read chose its consumers
-	recent    []*Event // the events of all tails in the order of their ids, oldest first
-	bytes     int      // what recent holds, see weight
+	consumers []string  // the keys of tails while they are few, nil after a change
+	vacant    []vacancy // about in the order of since; a tail stands here at most once
+	fresh     []*tail   // the tails made since the running read chose its consumers
+	recent    []*Event  // the events of all tails in the order of their ids, oldest first
+	bytes     int       // what recent holds, see weight
 	sessions  int
 	polls     int // of the sessions
 	status    Status
@@ -169,19 +170,41 @@ func (h *Hub) close(s *Session) {
 	s.page = nil
 	s.tail.remove(s)
 	h.sessions--
-	if len(s.tail.sessions) == 0 {
-		s.tail.left = time.Now()
+	if t := s.tail; len(t.sessions) == 0 {
+		t.left = time.Now()
+		h.vacate(t, t.left)
 	}
 }
 
-// sweep forgets the tails that nobody came back to.
+// vacancy is a tail that had no session at some moment and is to be looked at after it has lingered.
+type vacancy struct {
+	tail  *tail
+	since time.Time
+}
+
+func (h *Hub) vacate(t *tail, since time.Time) {
+	if !t.vacant {
+		t.vacant = true
+		h.vacant = append(h.vacant, vacancy{t, since})
+	}
+}
+
+// sweep forgets the tails that nobody came back to. It looks at no others.
 func (h *Hub) sweep(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for consumer, t := range h.tails {
-		if len(t.sessions) == 0 && now.Sub(t.left) > linger {
-			delete(h.tails, consumer)
+	for len(h.vacant) > 0 && now.Sub(h.vacant[0].since) > linger {
+		t := h.vacant[0].tail
+		h.vacant[0] = vacancy{}
+		h.vacant = h.vacant[1:]
+		t.vacant = false
+		switch {
+		case len(t.sessions) > 0:
+		case now.Sub(t.left) > linger:
+			delete(h.tails, t.consumer)
 			h.consumers = nil
+		default: // somebody came back and left again
+			h.vacate(t, t.left)
 		}
 	}
 }

@@ -17,8 +17,10 @@ type tail struct {
 	sessions []*Session
 	// woken marks a tail that the running publish has given events.
 	woken bool
-	// left is when the last session went, if there is none.
-	left time.Time
+	// left is when the last session went, if there is none; vacant that the tail stands in hub.vacant, where it may
+	// stand for a while after somebody has come back.
+	left   time.Time
+	vacant bool
 }
 
 // after returns the events after a cursor, for use under the hub's mutex.

@@ -254,11 +254,17 @@ func (l *loop) signal(fs *fdStream) {
 	}
 }
 
+// turnsEach is how many turns one more worker is woken for: waking it takes longer than a few turns.
+const turnsEach = 16
+
 func (l *loop) enqueue(fs *fdStream) {
 	l.mu.Lock()
 	l.queue = append(l.queue, fs)
+	wake := len(l.queue)%turnsEach == 1
 	l.mu.Unlock()
-	l.ready.Signal()
+	if wake { // a worker that is awake looks at the queue again before it waits
+		l.ready.Signal()
+	}
 }
 
 // work gives turns until the loop is closed and no stream is left.

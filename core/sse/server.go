@@ -19,7 +19,8 @@ import (
 
 // Config is the settings of a Server. All must be positive.
 type Config struct {
-	// Heartbeat is how long a stream may be silent.
+	// Heartbeat is how long a stream may be silent. A heartbeat comes up to a tenth sooner, so that those of streams
+	// that began in one instant do not stay together.
 	Heartbeat time.Duration
 	// WriteTimeout is how long a client may take none of what is written to it before its stream ends.
 	WriteTimeout time.Duration

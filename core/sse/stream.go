@@ -66,7 +66,7 @@ func (st *stream) next(scratch *scratch) (chunk []byte, done bool) {
 			}
 		}
 		chunk = scratch.use(b)
-	case st.server.now()-st.sent.Load() >= int64(st.server.config.Heartbeat):
+	case st.server.now() >= st.heartbeatDue():
 		st.server.stats.Heartbeats.Add(1)
 		chunk = scratch.use(append(scratch.bytes[:0], heartbeat...))
 	}
@@ -89,10 +89,17 @@ func (st *stream) wrote(n int) {
 	st.sent.Store(st.server.now())
 }
 
+// heartbeatDue is when the stream has been silent for long enough, in nanoseconds of the server's clock. The last
+// digits of a time are as good as random.
+func (st *stream) heartbeatDue() int64 {
+	interval, sent := int64(st.server.config.Heartbeat), st.sent.Load()
+	return sent + interval - sent%(interval/10)
+}
+
 // due is when the stream next has something to do unasked, in nanoseconds of the server's clock.
 func (st *stream) due() int64 {
 	c, now := &st.server.config, st.server.now()
-	due := min(st.sent.Load()+int64(c.Heartbeat), now+int64(c.WriteTimeout)) // the client may stall any moment
+	due := min(st.heartbeatDue(), now+int64(c.WriteTimeout)) // the client may stall any moment
 	if since := st.stalled.Load(); since != 0 {
 		due = since + int64(c.WriteTimeout)
 	}
