@@ -88,21 +88,30 @@ var (
 	tMember      = []byte(`"t":`)
 )
 
-// answered counts a whole answer to a poll and notes the cursor to go on from.
+// sentAt is when the first payload in b was made, 0 if it does not say.
+func sentAt(b []byte) int64 {
+	i := bytes.Index(b, tMember)
+	if i < 0 {
+		return 0
+	}
+	return number(b[i+len(tMember):])
+}
+
+// answered counts a whole answer to a poll and notes the cursor to go on from. An answer of nchan is one event as it was
+// published.
 func (g *group) answered(c *conn, body []byte, now int64) {
 	g.Answers++
+	if g.asked.Kind == nchanPoll {
+		g.event(c, c.last+1, sentAt(body), now)
+		return
+	}
 	for {
 		i := bytes.Index(body, idMember)
 		if i < 0 {
 			break
 		}
 		body = body[i+len(idMember):]
-		id := number(body)
-		var sent int64
-		if i := bytes.Index(body, tMember); i >= 0 {
-			sent = number(body[i+len(tMember):])
-		}
-		g.event(c, id, sent, now)
+		g.event(c, number(body), sentAt(body), now)
 	}
 	if i := bytes.Index(body, cursorMember); i >= 0 {
 		c.cursor = number(body[i+len(cursorMember):])

@@ -57,6 +57,8 @@ type conn struct {
 	last   int64  // the newest id
 	cursor int64  // of a poll
 	rest   []byte // the beginning of a frame whose end has not come yet
+	// validators are the headers with which nchan's long-poll goes on.
+	validators []byte
 }
 
 type state uint8
@@ -316,7 +318,7 @@ func (g *group) ready(c *conn, index int32, events uint32) {
 			g.fail(c, fmt.Errorf("connect: %w", err))
 			return
 		}
-		if g.asked.Kind == poll {
+		if g.asked.Kind.polls() {
 			// Nothing comes back before there is an event: asking is being open.
 			g.opened(c)
 		}
@@ -337,17 +339,22 @@ func (g *group) request(c *conn, index int32) error {
 	b := make([]byte, 0, 256)
 	b = append(b, "GET "...)
 	b = append(b, g.asked.Path...)
-	if g.asked.Kind == poll {
+	consumer := int(index) % g.asked.Consumers
+	switch g.asked.Kind {
+	case poll:
 		b = append(b, "?wait=25"...)
 		if c.cursor >= 0 {
 			b = fmt.Appendf(b, "&after=%d", c.cursor)
 		}
+	case nchanPoll:
+		b = fmt.Appendf(b, "?id=%s%d", g.asked.Consumer, consumer)
 	}
 	b = append(b, " HTTP/1.1\r\nHost: bench\r\n"...)
-	if g.asked.Kind != poll {
+	b = append(b, c.validators...)
+	if !g.asked.Kind.polls() {
 		b = append(b, "Accept: text/event-stream\r\n"...)
 	}
-	b = fmt.Appendf(b, "X-Consumer-Id: %s%d\r\n", g.asked.Consumer, int(index)%g.asked.Consumers)
+	b = fmt.Appendf(b, "X-Consumer-Id: %s%d\r\n", g.asked.Consumer, consumer)
 	cursor := g.asked.Cursor
 	if c.last > 0 {
 		cursor = c.last
@@ -409,7 +416,7 @@ func (g *group) lose(c *conn, err error) {
 
 // take counts what is whole in b and returns the rest.
 func (g *group) take(c *conn, index int32, b []byte, now int64) (rest []byte, err error) {
-	if g.asked.Kind == poll {
+	if g.asked.Kind.polls() {
 		return g.takeAnswer(c, index, b, now)
 	}
 	if c.state == head {
@@ -443,8 +450,19 @@ func (g *group) takeAnswer(c *conn, index int32, b []byte, now int64) (rest []by
 	if len(b) < end+4+length {
 		return b, nil
 	}
+	if g.asked.Kind == nchanPoll {
+		c.validators = fmt.Appendf(c.validators[:0], "If-Modified-Since: %s\r\nIf-None-Match: %s\r\n",
+			header(b[:end+2], "Last-Modified"), header(b[:end+2], "Etag"))
+	}
 	g.answered(c, b[end+4:end+4+length], now)
 	return nil, g.request(c, index)
+}
+
+// header is the value of a header as nginx writes it, empty without it.
+func header(head []byte, name string) []byte {
+	_, value, _ := bytes.Cut(head, []byte("\r\n"+name+": "))
+	value, _, _ = bytes.Cut(value, []byte("\r\n"))
+	return value
 }
 
 func checkStatus(b []byte) error {

@@ -40,7 +40,12 @@ const (
 	sse   kind = "sse"   // GET /events
 	poll  kind = "poll"  // GET /events/poll, again and again
 	nchan kind = "nchan" // an EventSource of nchan, whose ids are not ours
+	// nchanPoll is nchan's long-poll, again and again; where a connection has come to is in headers of its answers.
+	nchanPoll kind = "nchan-poll"
 )
+
+// polls reports whether a connection asks anew for each answer.
+func (k kind) polls() bool { return k == poll || k == nchanPoll }
 
 // answer is how an order ended and what a group has seen since its last report.
 type answer struct {

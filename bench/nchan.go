@@ -41,8 +41,9 @@ http {
     server {
         listen {{.Address}} backlog=4096;
         location = / { return 204; }
-        location = /pub { nchan_publisher; nchan_channel_id c0; nchan_message_buffer_length 1000; }
-        location = /sub { nchan_subscriber eventsource; nchan_channel_id c0; nchan_subscriber_first_message newest; }
+        location = /pub { nchan_publisher; nchan_channel_id $arg_id; nchan_message_buffer_length 1000; }
+        location = /sub { nchan_subscriber eventsource; nchan_channel_id $arg_id; nchan_subscriber_first_message newest; }
+        location = /poll { nchan_subscriber longpoll; nchan_channel_id $arg_id; nchan_subscriber_first_message newest; }
     }
 }
 `))
@@ -71,7 +72,7 @@ func (b *bench) newNchan(ctx context.Context) (r *rig, err error) {
 	}
 	r = &rig{bench: b}
 	r.write = func(ctx context.Context, o offer) (*offered, error) {
-		return publish(ctx, "http://"+address+"/pub", o)
+		return publish(ctx, "http://"+address+"/pub?id=", o)
 	}
 	cmd := exec.CommandContext(ctx, nginx, "-c", path, "-p", b.dir) //nolint:gosec // what was found on the machine
 	if r.server, err = start(ctx, cmd, address, "/"); err != nil {
@@ -84,12 +85,12 @@ func (b *bench) newNchan(ctx context.Context) (r *rig, err error) {
 	return r, nil
 }
 
-// publish posts what is offered, one event at a time.
+// publish posts what is offered, one event at a time, to the URL of its consumer's channel.
 func publish(ctx context.Context, url string, o offer) (*offered, error) {
 	return o.pace(ctx, func(context.Context) (put, func(), error) {
 		transport := &http.Transport{}
-		post := func(ctx context.Context, _ int) error {
-			request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader([]byte(payload())))
+		post := func(ctx context.Context, n int) error {
+			request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+o.Consumer(n), bytes.NewReader([]byte(payload())))
 			if err != nil {
 				return err
 			}

@@ -31,7 +31,7 @@ func fanout(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer r.close(ctx)
-	return r.fanout(ctx, "nchan", order{Kind: nchan, Path: "/sub"}, false)
+	return r.fanout(ctx, "nchan", order{Kind: nchan, Path: "/sub?id=c0"}, false)
 }
 
 // fanout prints a table for one server: at a fixed rate, and on the way to the highest one.

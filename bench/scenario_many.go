@@ -11,7 +11,7 @@ import (
 // many has a session for each of many consumers, and events for all of them in turn.
 func many(ctx context.Context, b *bench) error {
 	t := newTable("many: one session for each consumer",
-		append([]string{"consumers", "events/s", "in one insert", "delivered", "p50", "p99"}, spentHeader...)...)
+		append([]string{"consumers", "events/s", "in one insert", "delivered", "p50", "p99", "of which INSERT p50", "p99"}, spentHeader...)...)
 	for _, run := range []struct {
 		consumers, rate, batch, writers int
 	}{
@@ -49,35 +49,43 @@ func (b *bench) many(ctx context.Context, t *table, consumers, rate, batch, writ
 		Rate: float64(rate), For: b.length(10 * time.Second), Batch: batch, Writers: writers,
 		Consumer: func(n int) string { return fmt.Sprint("c", n%consumers) },
 	}
-	a, s, err := r.deliver(ctx, o)
+	d, err := r.deliver(ctx, o)
 	if err != nil {
 		return err
 	}
 	t.row(append([]any{
-		consumers, rate, batch, a.Events, a.Latency.quantile(.5), a.Latency.quantile(.99),
-	}, s.cells()...)...)
+		consumers, rate, batch, d.Events, d.Latency.quantile(.5), d.Latency.quantile(.99),
+		d.inserts.quantile(.5), d.inserts.quantile(.99),
+	}, d.spent.cells()...)...)
 	return nil
 }
 
+// delivery is an offer that has arrived.
+type delivery struct {
+	*answer
+	spent
+	inserts histogram
+}
+
 // deliver offers events of which each is for one session, and waits until they have arrived.
-func (r *rig) deliver(ctx context.Context, o offer) (*answer, spent, error) {
+func (r *rig) deliver(ctx context.Context, o offer) (*delivery, error) {
 	// The crowd's arrival is not what is measured.
 	if err := sleep(ctx, time.Second); err != nil {
-		return nil, spent{}, err
+		return nil, err
 	}
 	start := r.used()
 	w, err := r.write(ctx, o)
 	if err != nil {
-		return nil, spent{}, err
+		return nil, err
 	}
 	a, err := r.generator.await(0, int64(w.events), 20*time.Second)
 	if err != nil {
-		return nil, spent{}, err
+		return nil, err
 	}
 	if w.late > caughtUp {
 		r.bench.note("the writer could not keep up and ended %s late", cell(w.late))
 	}
-	return a, r.used().since(start), a.check(int64(w.events))
+	return &delivery{a, r.used().since(start), w.inserts}, a.check(int64(w.events))
 }
 
 // crowd measures what sessions cost that an event is not for.
@@ -99,7 +107,7 @@ func (b *bench) crowd(ctx context.Context, t *table, idle int) error {
 			return err
 		}
 	}
-	a, s, err := r.deliver(ctx, offer{
+	d, err := r.deliver(ctx, offer{
 		Rate: 1000, For: b.length(6 * time.Second), Batch: 1, Writers: 4,
 		Consumer: func(n int) string { return fmt.Sprint("c", n%active) },
 	})
@@ -107,7 +115,7 @@ func (b *bench) crowd(ctx context.Context, t *table, idle int) error {
 		return err
 	}
 	t.row(append([]any{
-		idle, 1e6 * s.server / float64(a.Events), a.Latency.quantile(.5), a.Latency.quantile(.99),
-	}, s.cells()...)...)
+		idle, 1e6 * d.server / float64(d.Events), d.Latency.quantile(.5), d.Latency.quantile(.99),
+	}, d.spent.cells()...)...)
 	return nil
 }

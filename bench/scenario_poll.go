@@ -4,56 +4,57 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net/http"
 	"time"
 )
 
 // polls has many polls waiting, each of another consumer, and an event for each of them in turn. Who is
-// answered asks again at once.
+// answered asks again at once. Beside it is the long-poll of nchan.
 func polls(ctx context.Context, b *bench) error {
-	const consumers = 5000
+	t := newTable(fmt.Sprintf("poll: 1,000 events/s to %s waiting polls", grouped(waitingPolls)),
+		append([]string{"", "answers", "server CPU µs per answer", "p50", "p99"}, spentHeader...)...)
 	r, err := b.newRig(ctx)
 	if err != nil {
 		return err
 	}
 	defer r.close(ctx)
-	if served, err := r.serves(ctx, "/events/poll?wait=0"); err != nil || !served {
-		b.note("poll: skipped, the server does not serve GET /events/poll")
+	if err := r.polls(ctx, t, "Event Piper", poll, "/events/poll"); err != nil {
 		return err
 	}
-	o := r.each(consumers)
-	o.Kind, o.Path = poll, "/events/poll"
-	if _, err := r.generator.open(o); err != nil {
+	n, err := b.newNchan(ctx)
+	switch {
+	case errors.Is(err, errNoNchan):
+		b.note("for a comparison with nchan: %v", err)
+	case err != nil:
 		return err
+	default:
+		defer n.close(ctx)
+		if err := n.polls(ctx, t, "nchan", nchanPoll, "/poll"); err != nil {
+			return err
+		}
 	}
-	a, s, err := r.deliver(ctx, offer{
-		Rate: 1000, For: b.length(15 * time.Second), Batch: 1, Writers: 4,
-		Consumer: func(n int) string { return fmt.Sprint("c", n%consumers) },
-	})
-	if err != nil {
-		return err
-	}
-	t := newTable("poll: 1,000 events/s to waiting polls",
-		append([]string{"waiting", "answers", "server CPU µs per answer", "p50", "p99"}, spentHeader...)...)
-	t.row(append([]any{
-		consumers, a.Answers, 1e6 * s.server / float64(a.Answers), a.Latency.quantile(.5), a.Latency.quantile(.99),
-	}, s.cells()...)...)
 	t.print(b.out)
 	return nil
 }
 
-// serves reports whether the server has a route.
-func (r *rig) serves(ctx context.Context, path string) (bool, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.server.address+path, nil)
-	if err != nil {
-		return false, err
+const waitingPolls = 5000
+
+func (r *rig) polls(ctx context.Context, t *table, name string, kind kind, path string) error {
+	o := r.each(waitingPolls)
+	o.Kind, o.Path = kind, path
+	if _, err := r.generator.open(o); err != nil {
+		return err
 	}
-	request.Header.Set("X-Consumer-Id", "c")
-	response, err := http.DefaultClient.Do(request)
+	d, err := r.deliver(ctx, offer{
+		Rate: 1000, For: r.bench.length(15 * time.Second), Batch: 1, Writers: 4,
+		Consumer: func(n int) string { return fmt.Sprint("c", n%waitingPolls) },
+	})
 	if err != nil {
-		return false, err
+		return err
 	}
-	_ = response.Body.Close()
-	return response.StatusCode != http.StatusNotFound, nil
+	t.row(append([]any{
+		name, d.Answers, 1e6 * d.server / float64(d.Answers), d.Latency.quantile(.5), d.Latency.quantile(.99),
+	}, d.spent.cells()...)...)
+	return nil
 }
