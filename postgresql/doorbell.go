@@ -12,11 +12,12 @@ const (
 	ringWindow = 100 * time.Millisecond
 	busyRings  = 10
 	quietReads = 5
-	// The cadence is what a read takes, times the sum of busyShare and twice the number of writers in flight: a
-	// read stops each of them for a moment, because pg_locks takes the locks of the whole lock table.
+	// The cadence is what a read takes, times the sum of busyShare and the number of writers in flight: a
+	// read stops each of them for a moment, because pg_locks takes the locks of the whole lock table. One that takes much
+	// longer than the others has waited for a CPU, so what a read counts for grows slowly.
 	minBusyPause = 2 * time.Millisecond
 	maxBusyPause = 25 * time.Millisecond
-	busyShare    = 4
+	busyShare    = 2
 	// While writers are in flight, the follower reads again soon on its own: one of them may have begun
 	// before the doorbell was armed, or roll back, and neither rings.
 	minGentlePause = 2 * time.Millisecond
@@ -40,8 +41,8 @@ type doorbell struct {
 	gentle  time.Duration
 	// unsettled marks that no read since the arming has found no writer in flight.
 	unsettled bool
-	// busyPause is the pause that the last read suggests for busy traffic.
-	busyPause time.Duration
+	// readTakes is what a read takes, and busyPause the pause that the last one suggests for busy traffic.
+	readTakes, busyPause time.Duration
 	// window is when the running count of rings, of reads, and of reads that found something began.
 	window              time.Time
 	rings, reads, finds int
@@ -49,7 +50,11 @@ type doorbell struct {
 
 // observe notes what a read found.
 func (d *doorbell) observe(found bool, writers int, took time.Duration) {
-	d.writers, d.busyPause = writers > 0 || d.unsettled, time.Duration(busyShare+2*writers)*took
+	if slower := d.readTakes * 9 / 8; d.readTakes > 0 {
+		took = min(took, slower)
+	}
+	d.readTakes, d.busyPause = took, time.Duration(busyShare+writers)*took
+	d.writers = writers > 0 || d.unsettled
 	d.unsettled = d.unsettled && writers > 0
 	d.reads++
 	if found {
