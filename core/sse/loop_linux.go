@@ -29,7 +29,8 @@ type loop struct {
 	mu    sync.Mutex
 	ready *sync.Cond // on mu: queue has something, or nothing will ever be queued again
 	// Guarded by mu.
-	queue   []*fdStream
+	queue   []*fdStream // from first on
+	first   int
 	closed  bool
 	live    int // streams from before their session opens to after it is closed
 	byFD    map[int32]*fdStream
@@ -259,31 +260,44 @@ const turnsEach = 16
 
 func (l *loop) enqueue(fs *fdStream) {
 	l.mu.Lock()
+	if len(l.queue) == cap(l.queue) && l.first > len(l.queue)/2 { // rather than grow
+		n := copy(l.queue, l.queue[l.first:])
+		clear(l.queue[n:])
+		l.queue, l.first = l.queue[:n], 0
+	}
 	l.queue = append(l.queue, fs)
-	wake := len(l.queue)%turnsEach == 1
+	wake := (len(l.queue)-l.first)%turnsEach == 1
 	l.mu.Unlock()
 	if wake { // a worker that is awake looks at the queue again before it waits
 		l.ready.Signal()
 	}
 }
 
+// dequeue waits for a stream that is to have a turn; there is none when the loop is closed and no stream is left.
+func (l *loop) dequeue() *fdStream {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.first == len(l.queue) {
+		l.queue, l.first = l.queue[:0], 0
+		if l.closed && l.live == 0 {
+			return nil
+		}
+		l.ready.Wait()
+	}
+	fs := l.queue[l.first]
+	l.queue[l.first] = nil
+	l.first++
+	return fs
+}
+
 // work gives turns until the loop is closed and no stream is left.
 func (l *loop) work() {
 	var scratch scratch
 	for {
-		l.mu.Lock()
-		for len(l.queue) == 0 && (!l.closed || l.live > 0) {
-			l.ready.Wait()
-		}
-		if len(l.queue) == 0 {
-			l.mu.Unlock()
+		fs := l.dequeue()
+		if fs == nil {
 			return
 		}
-		fs := l.queue[0]
-		l.queue[0] = nil
-		l.queue = l.queue[1:]
-		l.mu.Unlock()
-
 		fs.state.Store(running)
 		more, done := l.turn(fs, &scratch)
 		switch {
