@@ -3,5 +3,5 @@
 //
 // The table is the truth and NOTIFY is only a doorbell, without a payload: a notification that gets lost
 // costs a second of latency and no event. What makes an id a position is in the migrations: a trigger with
-// which every writer holds an advisory lock, and functions that read up to the watermark those locks tell.
+// which every writer holds an advisory lock, and the watermark that those locks tell, where every read ends.
 package postgresql

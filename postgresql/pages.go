@@ -30,6 +30,9 @@ func readPresent(ctx context.Context, conn *pgx.Conn) (p present, err error) {
 }
 
 const (
+	// Until the end of the transaction, which a batch is. PostgreSQL knows nothing of how few events a page is about, and
+	// would rather look through a large table.
+	setPlanner = "select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)"
 	// For query n the events of $1[n] after $2[n] and through $4, one more than $3[n] of them to tell whether there is
 	// another page. All end when the payloads before have come to $5 bytes, behind one more event without its payload.
 	// Whole rows are compared so that only the index by subscriber and id will do: by the ids alone, PostgreSQL might look
@@ -69,6 +72,7 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 		pages[i] = core.Page{Next: max(q.After, through.newest), Newest: through.newest}
 	}
 	var batch pgx.Batch
+	batch.Queue(setPlanner)
 	batch.Queue(selectPages, consumers, cursors, limits, through.watermark, maxReadBytes).Query(func(rows pgx.Rows) error {
 		answered, err := collectPages(rows, queries, pages)
 		pages = pages[:answered]
@@ -99,25 +103,22 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 	return pages, nil
 }
 
-// collectPages sorts the rows of selectPages into pages and returns how many have been answered.
+// collectPages sorts the rows of selectPages into pages and returns how many of them have been answered.
 func collectPages(rows pgx.Rows, queries []core.PageQuery, pages []core.Page) (answered int, _ error) {
 	var decoder decoder
 	answered = len(pages)
 	for rows.Next() {
 		v := rows.RawValues()
 		i := int(bigint(v[0])) - 1
-		page := &pages[i]
+		page, cut := &pages[i], v[4] == nil
 		n := len(page.Events)
-		cut := v[4] == nil
-		if n > 0 && (cut || n == queries[i].Limit) {
-			page.More, page.Next = true, page.Events[n-1].ID
-			if cut {
-				answered = i + 1
-			}
-			continue
+		if cut { // the later pages are left out, and so is this one unless it has begun
+			answered = i + min(n, 1)
 		}
-		if cut { // before the page has begun
-			answered = i
+		if cut || n == queries[i].Limit {
+			if n > 0 {
+				page.More, page.Next = true, page.Events[n-1].ID
+			}
 			continue
 		}
 		e, err := decoder.event(v[1], v[2], v[3], v[4])
