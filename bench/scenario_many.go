@@ -56,7 +56,7 @@ func (b *bench) many(ctx context.Context, t *table, consumers, rate, batch, writ
 	t.row(append([]any{
 		consumers, rate, batch, d.Events, d.Latency.quantile(.5), d.Latency.quantile(.99),
 		d.inserts.quantile(.5), d.inserts.quantile(.99),
-	}, d.spent.cells()...)...)
+	}, d.cells()...)...)
 	return nil
 }
 
@@ -116,6 +116,6 @@ func (b *bench) crowd(ctx context.Context, t *table, idle int) error {
 	}
 	t.row(append([]any{
 		idle, 1e6 * d.server / float64(d.Events), d.Latency.quantile(.5), d.Latency.quantile(.99),
-	}, d.spent.cells()...)...)
+	}, d.cells()...)...)
 	return nil
 }

@@ -55,6 +55,6 @@ func (r *rig) polls(ctx context.Context, t *table, name string, kind kind, path 
 	}
 	t.row(append([]any{
 		name, d.Answers, 1e6 * d.server / float64(d.Answers), d.Latency.quantile(.5), d.Latency.quantile(.99),
-	}, d.spent.cells()...)...)
+	}, d.cells()...)...)
 	return nil
 }
