@@ -20,7 +20,7 @@
 //     ascending order of ids. Across sessions the reader's cursor decides: at least once.
 //   - A cursor that cannot be continued without a gap is answered with a [ResetError], never silently.
 //   - Memory is bounded by [Limits]: by the number of sessions, the bytes of the tails, and a page of history
-//     for each session that takes one. A consumer's empty tail lingers for a minute.
+//     for each session that takes one. A consumer's empty tail lingers for a minute or two.
 //
 // # Who may import what
 //

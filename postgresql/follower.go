@@ -95,6 +95,7 @@ func (f *follower) Read(ctx context.Context, after int64, consumers []string) (c
 // The three steps of a read, in the order and each with the snapshot of its own that make the watermark exact: the
 // migration that creates events_watermark says why.
 const (
+	// By its oid: to find it by the table takes a look into the catalog, which a quiet event would wait for.
 	selectSequence = "select pg_sequence_last_value($1)"
 	selectWriters  = "select before, pid from events_writers"
 	// The payloads of the consumers in $3, none if it is null, end the read when those before have come to $5 bytes.

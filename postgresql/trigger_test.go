@@ -336,6 +336,16 @@ func TestAPageHonoursAPositionThatWasReadBefore(t *testing.T) {
 	}
 }
 
+// A position that a follower read before the database was replaced by an older one says nothing of the ids drawn anew.
+func TestAPageRefusesAPositionThatTheDatabaseHasNotReached(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	exec(t, connect(t, dsn), insert)
+	if pages, err := open(t, dsn).Pages(t.Context(), []core.PageQuery{{Consumer: "toto", Limit: 10}}, 2); err == nil {
+		t.Errorf("with position 2 known and one id drawn: %+v, want an error", pages)
+	}
+}
+
 func TestAPreparedTransactionHoldsTheWatermark(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Server(t, map[string]string{"max_prepared_transactions": "5"})

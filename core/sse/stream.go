@@ -93,7 +93,7 @@ func (st *stream) wrote(n int) {
 // digits of a time are as good as random.
 func (st *stream) heartbeatDue() int64 {
 	interval, sent := int64(st.server.config.Heartbeat), st.sent.Load()
-	return sent + interval - sent%(interval/10)
+	return sent + interval - sent%(interval/10+1)
 }
 
 // due is when the stream next has something to do unasked, in nanoseconds of the server's clock.

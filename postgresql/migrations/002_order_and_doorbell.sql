@@ -30,13 +30,17 @@ create function events_before_insert() returns trigger
 declare
     _done pg_catalog.text;
 begin
-    -- A lone insert while nobody waits. In all other cases this is begun anew below.
-    if pg_catalog.pg_current_xact_id_if_assigned() is null
-        and pg_catalog.pg_try_advisory_xact_lock_shared(
+    -- A lone insert while nobody waits. In all other cases this is begun anew below. CASE, because the lock must be
+    -- taken before the doorbell is looked at, and AND promises no order.
+    if (case when pg_catalog.pg_current_xact_id_if_assigned() is null then
+        case when pg_catalog.pg_try_advisory_xact_lock_shared(
             x'4550000000000000'::pg_catalog.int8
             operator(pg_catalog.|) pg_catalog.pg_sequence_last_value(%1$L::pg_catalog.regclass))
-        and pg_catalog.pg_try_advisory_lock(x'4551000000000000'::pg_catalog.int8)
-        and pg_catalog.pg_advisory_unlock(x'4551000000000000'::pg_catalog.int8)
+        then
+            case when pg_catalog.pg_try_advisory_lock(x'4551000000000000'::pg_catalog.int8)
+            then pg_catalog.pg_advisory_unlock(x'4551000000000000'::pg_catalog.int8) end
+        end
+    end)
     then
         return new;
     end if;
