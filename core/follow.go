@@ -107,7 +107,7 @@ func (h *Hub) follow(ctx context.Context, connected func()) error {
 // get several in one write instead of a write for each, which is what a delivery mostly costs; the events
 // wait as long as it would take to write them one by one. A lone event is never held up.
 func breathe(ctx context.Context, woken int, sinceLast time.Duration) {
-	const perSession, maximum = 4 * time.Microsecond, 50 * time.Millisecond
+	const perSession, maximum = 6 * time.Microsecond, 50 * time.Millisecond
 	pause := min(time.Duration(woken)*perSession, maximum)
 	if woken < 100 || sinceLast > 2*pause {
 		return

@@ -74,7 +74,9 @@ func newLoop(s *Server) (*loop, error) {
 		server: s, poll: os.NewFile(uintptr(epoll), "epoll"), epoll: epoll, byFD: map[int32]*fdStream{},
 	}
 	l.ready = sync.NewCond(&l.mu)
-	for range runtime.GOMAXPROCS(0) {
+	// One processor stays free of them: writing to a crowd must not keep the reader of the database, which fills
+	// the next write, from running.
+	for range max(1, runtime.GOMAXPROCS(0)-1) {
 		l.workers.Go(l.work)
 	}
 	l.watcher.Go(l.watch)
