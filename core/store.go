@@ -56,8 +56,8 @@ type Follower interface {
 	// Newest is the newest position.
 	Newest(ctx context.Context) (int64, error)
 
-	// Read returns the events after a position: those of the given consumers with their payloads or, if
-	// consumers is nil, those of all consumers without.
+	// Read returns the events after a position: those of the given consumers with their payloads, except large
+	// ones, or, if consumers is nil, those of all consumers without.
 	Read(ctx context.Context, after int64, consumers []string) (Read, error)
 
 	// FillPayloads reads the payloads of the events that have none, in order, and reports how far it got: at

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -98,17 +99,16 @@ const (
 	// By its oid: to find it by the table takes a look into the catalog, which a quiet event would wait for.
 	selectSequence = "select pg_sequence_last_value($1)"
 	selectWriters  = "select before, pid from events_writers"
-	// The payloads of the consumers in $3, none if it is null, end the read when those before have come to $5 bytes.
+	// The events of the consumers in $3 with their small payloads or, if it is null, those of all without, among the next
+	// $4 events, of which it also tells how many there are and the last: what is for others stays where it is. In any order,
+	// because PostgreSQL would sort what comes sorted.
 	selectEvents = `
-		select id, type, "timestamp", subscriber, payload
+		select n, last, id, type, "timestamp", subscriber,
+			case when $3::text[] is not null and octet_length(payload::text) <= $5 then payload::text end
 		from (
-			select *, sum(octet_length(payload)) over (order by id rows between unbounded preceding and 1 preceding) as bytes
-			from (
-				select id, type, "timestamp", subscriber, case when subscriber = any ($3::text[]) then payload::text end as payload
-				from events where id > $1 and id <= $2 order by id limit $4
-			) e
-		) e
-		where bytes is null or bytes < $5`
+			select count(*) as n, max(id) as last from (select id from events where id > $1 and id <= $2 order by id limit $4) e
+		) next
+		left join events on id > $1 and id <= last and ($3::text[] is null or subscriber = any ($3::text[]))`
 )
 
 // read takes one round trip in quiet traffic. It then may bring events above the watermark, which are dropped; so
@@ -156,76 +156,36 @@ func (f *follower) queueWatermark(batch *pgx.Batch, r *core.Read) {
 
 // queueEvents asks for the events after r's position, which it moves past them as far as the watermark allows.
 func (f *follower) queueEvents(batch *pgx.Batch, r *core.Read, through int64, consumers []string) {
-	batch.Queue(selectEvents, r.Position, through, consumers, maxReadEvents, maxReadBytes).Query(func(rows pgx.Rows) error {
-		n, bytes := 0, 0
+	batch.Queue(selectEvents, r.Position, through, consumers, maxReadEvents, smallPayload).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			v := rows.RawValues()
-			id := bigint(v[0])
-			if id > r.Watermark {
+			if v[1] == nil {
+				continue // there are none
+			}
+			last := bigint(v[1])
+			r.Position = max(r.Position, min(last, r.Watermark)) // the watermark can step back for a while
+			r.More = bigint(v[0]) == maxReadEvents && last <= r.Watermark
+			if v[2] == nil || bigint(v[2]) > r.Watermark {
 				continue
 			}
-			r.Position = id
-			n++
-			bytes += len(v[4])
-			if consumers != nil && v[4] == nil {
-				continue
-			}
-			e, err := event(v[0], v[1], v[2], v[4])
+			e, err := event(v[2], v[3], v[4], v[6])
 			if err != nil {
 				return err
 			}
-			e.Consumer = string(v[3])
+			e.Consumer = string(v[5])
 			r.Events = append(r.Events, e)
 		}
-		r.More = n == maxReadEvents || bytes >= maxReadBytes
+		slices.SortFunc(r.Events, byID)
 		return rows.Err()
 	})
 }
 
-// selectPayloads reads payloads in the order of the ids, null for a deleted event, until those before have come to $2
-// bytes.
-const selectPayloads = `
-	select id, payload
-	from (
-		select id, payload, n, sum(octet_length(payload)) over (order by n rows between unbounded preceding and 1 preceding) as bytes
-		from (
-			select w.id, w.n, e.payload::text as payload
-			from pg_catalog.unnest($1::bigint[]) with ordinality as w (id, n) left join events e using (id)
-		) e
-	) e
-	where bytes is null or bytes < $2
-	order by n`
-
 // FillPayloads implements core.Follower.
 func (f *follower) FillPayloads(ctx context.Context, events []*core.Event) (int, error) {
-	ids := make([]int64, 0, len(events))
-	for _, e := range events {
-		if e.Payload == nil {
-			ids = append(ids, e.ID)
-		}
-	}
-	rows, err := f.Query(ctx, selectPayloads, ids, maxReadBytes)
-	if err != nil {
-		return 0, err
-	}
-	defer rows.Close()
-	done := 0
-	for rows.Next() {
-		v := rows.RawValues()
-		id := bigint(v[0])
-		for events[done].ID != id {
-			done++
-		}
-		if v[1] != nil {
-			events[done].Payload = core.AppendCompact(make([]byte, 0, len(v[1])), v[1])
-		}
-		done++
-		ids = ids[1:]
-	}
-	if len(ids) == 0 {
-		done = len(events)
-	}
-	return done, rows.Err()
+	var batch pgx.Batch
+	filled := queuePayloads(&batch, events)
+	err := f.SendBatch(ctx, &batch).Close()
+	return *filled, err
 }
 
 // Wait implements core.Follower: it arms or disarms the doorbell as the traffic asks, and returns when it

@@ -3,14 +3,12 @@ package postgresql
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/event-piper/event-piper/core"
 )
-
-// maxReadBytes bounds the payloads of one read; a larger event makes a read of its own.
-const maxReadBytes = 512 << 10
 
 // present is where history ends.
 type present struct {
@@ -31,28 +29,23 @@ func readPresent(ctx context.Context, conn *pgx.Conn) (p present, err error) {
 
 const (
 	// Until the end of the transaction, which a batch is. PostgreSQL knows nothing of how few events a page is about, and
-	// would rather look through a large table.
-	setPlanner = "select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)"
+	// would rather look through a large table, after planning for longer than it reads.
+	setPlanner = `select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+		set_config('plan_cache_mode', 'force_generic_plan', true)`
 	// For query n the events of $1[n] after $2[n] and through $4, one more than $3[n] of them to tell whether there is
-	// another page. All end when the payloads before have come to $5 bytes, behind one more event without its payload.
-	// Whole rows are compared so that only the index by subscriber and id will do: by the ids alone, PostgreSQL might look
-	// through the events of all others.
+	// another page, with their small payloads. Whole rows are compared so that only the index by subscriber and id will do:
+	// by the ids alone, PostgreSQL might look through the events of all others. In any order, because PostgreSQL would sort
+	// what comes sorted.
 	selectPages = `
-		select n, id, type, "timestamp", case when bytes is null or bytes < $5 then payload end
-		from (
-			select n, e.*, sum(octet_length(payload)) over w as bytes, lag(octet_length(payload)) over w as last
-			from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::bigint[]), pg_catalog.unnest($3::int[]))
-				with ordinality as q (consumer, after, most, n)
-			cross join lateral (
-				select id, type, "timestamp", payload::text as payload
-				from events
-				where (subscriber, id) > (q.consumer, q.after) and (subscriber, id) <= (q.consumer, $4::bigint)
-				order by subscriber, id limit q.most + 1
-			) e
-			window w as (order by n, id rows between unbounded preceding and 1 preceding)
-		) e
-		where bytes is null or bytes - last < $5
-		order by n, id`
+		select n, id, type, "timestamp", case when octet_length(payload) <= $5 then payload end
+		from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::bigint[]), pg_catalog.unnest($3::int[]))
+			with ordinality as q (consumer, after, most, n)
+		cross join lateral (
+			select id, type, "timestamp", payload::text as payload
+			from events
+			where (subscriber, id) > (q.consumer, q.after) and (subscriber, id) <= (q.consumer, $4::bigint)
+			order by subscriber, id limit q.most + 1
+		) e`
 	// Retention is looked at after the events: what a page misses was deleted before it was read.
 	selectPruned = `
 		select n, through
@@ -61,7 +54,7 @@ const (
 	selectSequenceByName = "select pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass)"
 )
 
-// readPages reads as Store.Pages promises, up to the given present, in one round trip.
+// readPages reads as Store.Pages promises, up to the given present, in one round trip while payloads are small.
 func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, through present) ([]core.Page, error) {
 	consumers := make([]string, len(queries))
 	cursors := make([]int64, len(queries))
@@ -71,27 +64,40 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 		consumers[i], cursors[i], limits[i] = q.Consumer, q.After, int32(q.Limit) //nolint:gosec // bounded by the pager
 		pages[i] = core.Page{Next: max(q.After, through.newest), Newest: through.newest}
 	}
+	var sequence int64
+	queueEnd := func(batch *pgx.Batch) {
+		batch.Queue(selectPruned, consumers).Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				v := rows.RawValues()
+				// An event above the watermark can have been deleted, but is no position to go on from.
+				pages[bigint(v[0])-1].Pruned = min(bigint(v[1]), through.newest)
+			}
+			return rows.Err()
+		})
+		batch.Queue(selectSequenceByName).QueryRow(scanSequence(&sequence))
+	}
+
 	var batch pgx.Batch
 	batch.Queue(setPlanner)
-	batch.Queue(selectPages, consumers, cursors, limits, through.watermark, maxReadBytes).Query(func(rows pgx.Rows) error {
-		answered, err := collectPages(rows, queries, pages)
-		pages = pages[:answered]
-		return err
+	batch.Queue(selectPages, consumers, cursors, limits, through.watermark, smallPayload).Query(func(rows pgx.Rows) error {
+		return collectPages(rows, queries, pages)
 	})
-	batch.Queue(selectPruned, consumers).Query(func(rows pgx.Rows) error {
-		for rows.Next() {
-			v := rows.RawValues()
-			if i := bigint(v[0]) - 1; i < int64(len(pages)) {
-				// An event above the watermark can have been deleted, but is no position to go on from.
-				pages[i].Pruned = min(bigint(v[1]), through.newest)
-			}
-		}
-		return rows.Err()
-	})
-	var sequence int64
-	batch.Queue(selectSequenceByName).QueryRow(scanSequence(&sequence))
+	queueEnd(&batch)
 	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
 		return nil, fmt.Errorf("read pages: %w", err)
+	}
+	if large := withoutPayload(pages); len(large) > 0 {
+		var batch pgx.Batch
+		batch.Queue(setPlanner)
+		filled := queuePayloads(&batch, large[:min(len(large), maxReadBytes/smallPayload)]) // of which no more will fit
+		queueEnd(&batch)
+		if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
+			return nil, fmt.Errorf("read the large payloads of pages: %w", err)
+		}
+		if rest := large[*filled:]; len(rest) > 0 {
+			pages = cutPages(pages, rest[0])
+		}
+		dropDeleted(pages)
 	}
 	if sequence < through.newest {
 		return nil, fmt.Errorf("read pages: the database has drawn ids up to %d and its newest event was %d: it was replaced",
@@ -103,32 +109,65 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 	return pages, nil
 }
 
-// collectPages sorts the rows of selectPages into pages and returns how many of them have been answered.
-func collectPages(rows pgx.Rows, queries []core.PageQuery, pages []core.Page) (answered int, _ error) {
+// collectPages sorts the rows of selectPages into pages.
+func collectPages(rows pgx.Rows, queries []core.PageQuery, pages []core.Page) error {
 	var decoder decoder
-	answered = len(pages)
 	for rows.Next() {
 		v := rows.RawValues()
-		i := int(bigint(v[0])) - 1
-		page, cut := &pages[i], v[4] == nil
-		n := len(page.Events)
-		if cut { // the later pages are left out, and so is this one unless it has begun
-			answered = i + min(n, 1)
-		}
-		if cut || n == queries[i].Limit {
-			if n > 0 {
-				page.More, page.Next = true, page.Events[n-1].ID
-			}
-			continue
-		}
+		i := bigint(v[0]) - 1
 		e, err := decoder.event(v[1], v[2], v[3], v[4])
 		if err != nil {
-			return 0, err
+			return err
 		}
 		e.Consumer = queries[i].Consumer
-		page.Events = append(page.Events, e)
+		pages[i].Events = append(pages[i].Events, e)
 	}
-	return answered, rows.Err()
+	for i := range pages {
+		slices.SortFunc(pages[i].Events, byID)
+		if limit := queries[i].Limit; len(pages[i].Events) > limit {
+			cutPage(&pages[i], limit)
+		}
+	}
+	return rows.Err()
+}
+
+func withoutPayload(pages []core.Page) (events []*core.Event) {
+	for _, page := range pages {
+		for _, e := range page.Events {
+			if e.Payload == nil {
+				events = append(events, e)
+			}
+		}
+	}
+	return events
+}
+
+// cutPages ends the pages before an event of theirs. A page that begins with it is left out.
+func cutPages(pages []core.Page, before *core.Event) []core.Page {
+	for i := range pages {
+		n := slices.Index(pages[i].Events, before)
+		switch {
+		case n == 0:
+			return pages[:i]
+		case n > 0:
+			cutPage(&pages[i], n)
+			return pages[:i+1]
+		}
+	}
+	return pages
+}
+
+// cutPage leaves a page its first n events.
+func cutPage(page *core.Page, n int) {
+	page.Events = page.Events[:n]
+	page.More, page.Next = true, page.Events[n-1].ID
+}
+
+// dropDeleted takes out the events that were deleted before their payloads were read.
+func dropDeleted(pages []core.Page) {
+	for i := range pages {
+		pages[i].Events = slices.DeleteFunc(pages[i].Events, func(e *core.Event) bool { return e.Payload == nil })
+	}
 }
 
 // scanSequence scans a sequence's last value, which is null before the first is drawn.

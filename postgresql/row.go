@@ -1,6 +1,7 @@
 package postgresql
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -64,9 +65,12 @@ func (d *decoder) event(id, typ, ts, payload []byte) (*core.Event, error) {
 	if err := decode(e, id, ts); err != nil {
 		return nil, err
 	}
-	start := len(d.payloads)
-	d.payloads = core.AppendCompact(d.payloads, payload)
-	e.Type, e.Payload = d.typ, d.payloads[start:len(d.payloads):len(d.payloads)]
+	e.Type = d.typ
+	if payload != nil {
+		start := len(d.payloads)
+		d.payloads = core.AppendCompact(d.payloads, payload)
+		e.Payload = d.payloads[start:len(d.payloads):len(d.payloads)]
+	}
 	return e, nil
 }
 
@@ -81,6 +85,8 @@ func event(id, typ, ts, payload []byte) (*core.Event, error) {
 	}
 	return e, nil
 }
+
+func byID(a, b *core.Event) int { return cmp.Compare(a.ID, b.ID) }
 
 func decode(e *core.Event, id, ts []byte) error {
 	if len(id) != 8 || len(ts) != 8 {

@@ -319,6 +319,39 @@ func TestAFunctionInOurSchemaDoesNotStandInForABuiltInOne(t *testing.T) {
 
 // A writer reads the sequence a moment before it takes its lock. When others draw and commit in between, and are
 // read, the watermark then steps back behind them for as long as the writer's transaction is open.
+const stepBackBehind2 = "select pg_advisory_xact_lock_shared(x'4550000000000000'::bigint | 1)"
+
+func TestAReadDoesNotStepBackWithTheWatermark(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn, late := connect(t, dsn), connect(t, dsn)
+	f := follow(t, dsn)
+	exec(t, conn, insert)
+	exec(t, conn, insert)
+	exec(t, late, "begin")
+	for _, step := range []struct {
+		before               string
+		position             int64
+		events               int
+		watermark, sinceRead int64
+	}{
+		{"select 1", 2, 2, 2, 0},
+		{stepBackBehind2, 2, 0, 1, 2},
+		{"select 1", 2, 0, 1, 2},
+		{"commit", 3, 1, 3, 2},
+	} {
+		exec(t, late, step.before)
+		if step.before == stepBackBehind2 {
+			exec(t, conn, insert)
+		}
+		r, err := f.Read(t.Context(), step.sinceRead, []string{"toto"})
+		if err != nil || r.Position != step.position || len(r.Events) != step.events || r.Watermark != step.watermark {
+			t.Errorf("after %q: %d events up to %d, watermark %d (%v); want %d up to %d, watermark %d",
+				step.before, len(r.Events), r.Position, r.Watermark, err, step.events, step.position, step.watermark)
+		}
+	}
+}
+
 func TestAPageHonoursAPositionThatWasReadBefore(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.New(t)
@@ -327,7 +360,7 @@ func TestAPageHonoursAPositionThatWasReadBefore(t *testing.T) {
 	exec(t, conn, insert)
 	exec(t, conn, insert)
 	exec(t, late, "begin")
-	exec(t, late, "select pg_advisory_xact_lock_shared(x'4550000000000000'::bigint | 1)")
+	exec(t, late, stepBackBehind2)
 	for known, want := range map[int64]int{0: 1, 2: 2} {
 		pages, err := store.Pages(t.Context(), []core.PageQuery{{Consumer: "toto", Limit: 10}}, known)
 		if err != nil || len(pages[0].Events) != want || pages[0].Next != int64(want) {

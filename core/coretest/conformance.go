@@ -297,33 +297,30 @@ func (s *suite) largeEvents() {
 	f := s.follow()
 	huge := `"` + strings.Repeat("x", 2<<20) + `"`
 	ids := s.insert("toto", huge, huge, `1`)
-	var got []*core.Event
-	for more, after := true, int64(0); more; after = got[len(got)-1].ID {
-		r := s.read(f, after, "toto")
-		if len(r.Events) != 1 {
-			s.Fatalf("read %d events after %d, want the large ones and the last alone", len(r.Events), after)
+	for name, r := range map[string]core.Read{"of the consumer": s.read(f, 0, "toto"), "of all": s.read(f, 0)} {
+		s.wantIDs(name, r.Events, ids...)
+		bytes, rounds := 0, 0
+		for _, e := range r.Events {
+			bytes += len(e.Payload)
 		}
-		got, more = append(got, r.Events...), r.More
-	}
-	s.wantIDs("live", got, ids...)
-
-	bare := s.read(f, 0).Events
-	s.wantIDs("without payloads", bare, ids...)
-	rounds := 0
-	for rest := bare; len(rest) > 0; rounds++ {
-		n, err := f.FillPayloads(s.ctx, rest)
-		s.ok(err)
-		if n < 1 || n > len(rest) {
-			s.Fatalf("filled %d of %d events, want at least one", n, len(rest))
+		if bytes > len(huge) {
+			s.Errorf("%s: the read brought %d bytes of payloads, want large ones left out", name, bytes)
 		}
-		rest = rest[n:]
-	}
-	if rounds < 2 {
-		s.Errorf("two payloads of %d bytes were read at once, want them bounded", len(huge))
-	}
-	for i, e := range bare {
-		if len(e.Payload) != len(got[i].Payload) {
-			s.Errorf("event %d was filled with %d bytes, want %d", e.ID, len(e.Payload), len(got[i].Payload))
+		for rest := r.Events; len(rest) > 0; rounds++ {
+			n, err := f.FillPayloads(s.ctx, rest)
+			s.ok(err)
+			if n < 1 || n > len(rest) {
+				s.Fatalf("%s: filled %d of %d events, want at least one", name, n, len(rest))
+			}
+			rest = rest[n:]
+		}
+		if rounds < 2 {
+			s.Errorf("%s: two payloads of %d bytes were read at once, want them bounded", name, len(huge))
+		}
+		for i, want := range []string{huge, huge, `1`} {
+			if got := string(r.Events[i].Payload); got != want {
+				s.Errorf("%s: event %d has %d bytes, want the %d that were inserted", name, ids[i], len(got), len(want))
+			}
 		}
 	}
 }

@@ -76,19 +76,15 @@ func (f *follower) Read(ctx context.Context, after int64, consumers []string) (c
 		limit = n
 	}
 	r.Position = after
-	bytes := 0
 	for _, e := range s.after(after) {
-		if r.More = len(r.Events) == limit || bytes >= maxReadBytes; r.More {
+		if r.More = len(r.Events) == limit; r.More {
 			break
 		}
 		r.Position = e.ID
 		if consumers != nil && !selected[e.Consumer] {
 			continue
 		}
-		if consumers != nil {
-			bytes += len(e.Payload)
-		}
-		r.Events = append(r.Events, copied(e, consumers != nil))
+		r.Events = append(r.Events, copied(e, consumers != nil && len(e.Payload) <= smallPayload))
 	}
 	return r, nil
 }

@@ -20,9 +20,11 @@ var ErrLost = errors.New("the connection is lost")
 const (
 	// safetyPause is how long a follower waits for a ring before it reads unasked.
 	safetyPause = time.Second
-	// maxReadEvents and maxReadBytes bound a read; a larger event makes a read of its own.
+	// maxReadEvents bounds the events of a read, which come with payloads of up to smallPayload bytes.
 	maxReadEvents = 2000
-	maxReadBytes  = 512 << 10
+	smallPayload  = 1 << 10
+	// maxReadBytes bounds the payloads of pages and of FillPayloads; a larger one makes a read of its own.
+	maxReadBytes = 512 << 10
 )
 
 // Store is a table of events in memory. As in PostgreSQL, an id is drawn at insert and becomes visible at

@@ -1,0 +1,60 @@
+package postgresql
+
+import (
+	"github.com/jackc/pgx/v5"
+
+	"github.com/event-piper/event-piper/core"
+)
+
+const (
+	// smallPayload is how large a payload may be, in bytes, to come along with its event. The number of events bounds how
+	// much that is, while the larger ones have to be summed up, which takes PostgreSQL as long as all the rest of a read.
+	smallPayload = 1 << 10
+	// maxReadBytes bounds the larger payloads of one read; one above it makes a read of its own.
+	maxReadBytes = 512 << 10
+
+	// selectPayloads reads payloads in the order of the ids, null for a deleted event, until those before have come to $2
+	// bytes.
+	selectPayloads = `
+		select id, payload
+		from (
+			select id, payload, n, sum(octet_length(payload)) over (order by n rows between unbounded preceding and 1 preceding) as bytes
+			from (
+				select w.id, w.n, e.payload::text as payload
+				from pg_catalog.unnest($1::bigint[]) with ordinality as w (id, n) left join events e using (id)
+			) e
+		) e
+		where bytes is null or bytes < $2
+		order by n`
+)
+
+// queuePayloads asks for the payloads of the events that have none, as core.Follower's FillPayloads promises. The answer
+// is there once the batch has been sent.
+func queuePayloads(batch *pgx.Batch, events []*core.Event) (filled *int) {
+	ids := make([]int64, 0, len(events))
+	for _, e := range events {
+		if e.Payload == nil {
+			ids = append(ids, e.ID)
+		}
+	}
+	done := 0
+	batch.Queue(selectPayloads, ids, maxReadBytes).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			v := rows.RawValues()
+			id := bigint(v[0])
+			for events[done].ID != id {
+				done++
+			}
+			if v[1] != nil {
+				events[done].Payload = core.AppendCompact(make([]byte, 0, len(v[1])), v[1])
+			}
+			done++
+			ids = ids[1:]
+		}
+		if len(ids) == 0 {
+			done = len(events)
+		}
+		return rows.Err()
+	})
+	return &done
+}
