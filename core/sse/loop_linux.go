@@ -58,8 +58,9 @@ const (
 // sendBuffer bounds what the kernel takes for a client that does not read.
 const sendBuffer = 256 << 10
 
-// turnChunks is how many chunks a stream may write before others get their turn.
-const turnChunks = 16
+// turnBytes is how much a stream may write before others get their turn: less than a full chunk, so that those that
+// replay wait for each other and not the live ones for them.
+const turnBytes = 32 << 10
 
 func newLoop(s *Server) (*loop, error) {
 	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
@@ -315,7 +316,7 @@ func (l *loop) work() {
 // turn writes what there is to write for a stream, as far as the client takes it; more reports that there
 // may be more at once, done that the stream is over.
 func (l *loop) turn(fs *fdStream, scratch *scratch) (more, done bool) {
-	for range turnChunks {
+	for written := 0; written < turnBytes; {
 		if fs.pending != nil {
 			if fs.gone.Load() || !fs.flush() {
 				return false, true
@@ -333,6 +334,7 @@ func (l *loop) turn(fs *fdStream, scratch *scratch) (more, done bool) {
 		if err != nil || over {
 			return false, true
 		}
+		written += n
 		if n < len(chunk) {
 			fs.keep(chunk[n:], scratch)
 		}
