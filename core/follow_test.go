@@ -382,3 +382,125 @@ func TestHistoryThatIsDiscardedIsReadAgain(t *testing.T) {
 		}
 	})
 }
+
+// readingAhead opens a session in the middle of its first page of 1000 events, by when it has asked for the second.
+func readingAhead(w *world, faults coretest.Faults) *reader {
+	w.Helper()
+	r := w.open("toto", core.FromStart)
+	_, _ = r.Take(nil, 1, 1) // asks
+	synctest.Wait()
+	w.SetFaults(faults)
+	for range 2 {
+		if events, err := r.Take(nil, 300, 1<<20); len(events) != 300 || err != nil {
+			w.Fatalf("took %d events (%v), want 300", len(events), err)
+		}
+	}
+	synctest.Wait()
+	return r
+}
+
+func TestTheNextPageIsReadWhileThisOneIsTaken(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		ids := w.insert("toto", 2500)
+		synctest.Wait()
+		r := readingAhead(w, coretest.Faults{})
+		if calls := w.Calls(); calls.Pages != 2 {
+			t.Errorf("%d reads of history in the middle of the first page, want 2", calls.Pages)
+		}
+		r.want("the rest of three pages", ids[600:]...)
+		if calls := w.Calls(); calls.Pages != 3 {
+			t.Errorf("%d reads of history for 2500 events, want 3", calls.Pages)
+		}
+	})
+}
+
+func TestAPageReadAheadIsDiscardedWithTheOneBefore(t *testing.T) {
+	for _, answered := range []bool{true, false} {
+		t.Run(fmt.Sprint("answered ", answered), func(t *testing.T) {
+			in(t, roomy, func(w *world) {
+				ids := w.insert("toto", 2500)
+				synctest.Wait()
+				release := make(chan struct{})
+				if answered {
+					close(release)
+				}
+				r := readingAhead(w, coretest.Faults{Fail: func(_ context.Context, method string) error {
+					if method == "Pages" {
+						<-release
+					}
+					return nil
+				}})
+				r.Discard()
+				if !answered {
+					close(release)
+				}
+				r.want("after what was discarded", ids[600:]...)
+			})
+		})
+	}
+}
+
+func TestWhatIsWrongWithThePageAheadIsSaidAfterTheOneBefore(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		ids := w.insert("toto", 1500)
+		synctest.Wait()
+		r := readingAhead(w, failing("Pages"))
+		for n := 600; n < 1000; {
+			events, err := r.Take(nil, 300, 1<<20)
+			if err != nil || len(events) == 0 {
+				t.Fatalf("took %d events (%v) after %d of a page of 1000", len(events), err, n)
+			}
+			n += len(events)
+		}
+		time.Sleep(10 * time.Second)
+		if got, err := r.take(); !errors.Is(err, core.ErrUnavailable) || len(got) > 0 {
+			t.Errorf("took %s with %v, want nothing with %v", brief(got), err, core.ErrUnavailable)
+		}
+		w.SetFaults(coretest.Faults{})
+		time.Sleep(10 * time.Second)
+		r.want("when it can be read", ids[1000:]...)
+	})
+	in(t, roomy, func(w *world) {
+		ids := w.insert("toto", 1500)
+		synctest.Wait()
+		r := readingAhead(w, coretest.Faults{Fail: func(_ context.Context, method string) error {
+			if method == "Pages" {
+				w.Delete("toto", 1200)
+			}
+			return nil
+		}})
+		events, err := r.Take(nil, 1000, 1<<20)
+		if len(events) != 400 || err != nil {
+			t.Errorf("took %d events (%v), want the rest of the first page", len(events), err)
+		}
+		r.wantReset("the second page", core.ResetError{Reason: core.Pruned, Oldest: ids[1199], Newest: ids[1499]})
+		r.want("after the reset", ids[1200:]...)
+	})
+}
+
+func TestNobodyReadsAheadWhileOthersWait(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		w.insert("toto", 2500)
+		synctest.Wait()
+		r := w.open("toto", core.FromStart)
+		_, _ = r.Take(nil, 1, 1) // asks
+		synctest.Wait()
+		release := make(chan struct{})
+		w.SetFaults(coretest.Faults{Fail: func(_ context.Context, method string) error {
+			if method == "Pages" {
+				<-release
+			}
+			return nil
+		}})
+		_, _ = w.open("toto", core.FromStart).Take(nil, 1, 1) // asks
+		synctest.Wait()
+		for range 3 {
+			_, _ = r.Take(nil, 300, 1<<20)
+		}
+		synctest.Wait()
+		if calls := w.Calls(); calls.Pages != 2 {
+			t.Errorf("%d reads of history, want 2, none of them ahead", calls.Pages)
+		}
+		close(release)
+	})
+}

@@ -167,7 +167,7 @@ func (h *Hub) close(s *Session) {
 		return
 	}
 	s.closed = true
-	s.page = nil
+	s.drop()
 	s.tail.remove(s)
 	h.sessions--
 	if t := s.tail; len(t.sessions) == 0 {

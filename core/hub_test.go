@@ -154,12 +154,8 @@ func TestHistoryPrunedInTheMiddleOfAReplayIsSaid(t *testing.T) {
 		r := w.open("toto", core.FromStart)
 		_, _ = r.Take(nil, 1, 1) // asks for the first page
 		synctest.Wait()
-		for n := 0; n < 1000; {
-			events, err := r.Take(nil, 100, 1<<20)
-			if err != nil || len(events) == 0 {
-				t.Fatalf("took %d events (%v) of the first page after %d", len(events), err, n)
-			}
-			n += len(events)
+		if events, err := r.Take(nil, 1000, 1<<20); len(events) != 1000 || err != nil {
+			t.Fatalf("took %d events (%v), want a page of 1000", len(events), err)
 		}
 		w.Delete("toto", ids[1199])
 		r.wantReset("the second page", core.ResetError{Reason: core.Pruned, Oldest: ids[1199], Newest: ids[1499]})

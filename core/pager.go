@@ -31,8 +31,9 @@ type pager struct {
 	running sync.WaitGroup
 }
 
-// ask queues a session for a page. It runs under the hub's mutex.
+// ask queues a session for the page after what it has. It runs under the hub's mutex.
 func (p *pager) ask(s *Session) {
+	s.paging = true
 	p.queue = append(p.queue, s)
 	if p.readers < p.hub.limits.Pagers && p.hub.ctx.Err() == nil {
 		p.readers++
@@ -82,7 +83,7 @@ func (p *pager) next() (_ []*Session, _ []PageQuery, known int64) {
 	p.queue = slices.Delete(p.queue, 0, n)
 	queries, share := make([]PageQuery, n), max(readEvents/n, minPageEvents)
 	for i, s := range sessions {
-		queries[i] = PageQuery{Consumer: s.tail.consumer, After: s.cursor, Limit: min(share, s.pageLimit)}
+		queries[i] = PageQuery{Consumer: s.tail.consumer, After: s.readThrough(), Limit: min(share, s.pageLimit)}
 	}
 	return sessions, queries, h.position
 }
@@ -100,13 +101,17 @@ func (p *pager) deliver(sessions []*Session, queries []PageQuery, pages []Page) 
 		if s.closed {
 			continue
 		}
-		if reset := page.Reset(queries[i]); reset != nil {
+		reset := page.Reset(queries[i])
+		switch {
+		case queries[i].After != s.readThrough():
+			// The session has dropped what this page follows.
+		case reset == nil && s.page != nil:
+			s.ahead = page
+		case reset == nil:
+			s.page, s.found = page, true
+		case s.page == nil:
 			h.counters.reset(reset.Reason)
-			s.cursor = reset.Resume()
-			s.err = reset
-		} else {
-			s.page, s.taken = page, 0
-			s.found = true
+			s.cursor, s.err = reset.Resume(), reset
 		}
 		s.wake()
 	}
@@ -121,8 +126,10 @@ func (p *pager) failed(sessions []*Session, err error) {
 	defer h.mu.Unlock()
 	h.counters.PageFailures++
 	for _, s := range sessions {
-		s.err = unavailable(err)
-		s.wake()
+		if s.page == nil {
+			s.err = unavailable(err)
+			s.wake()
+		}
 	}
 	p.queue = slices.Insert(p.queue, 0, sessions...)
 }

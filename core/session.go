@@ -6,7 +6,8 @@ package core
 //	take; if there was nothing, wait until woken; again
 //
 // Take never blocks. Events above the tail's floor come from memory. For older ones the session asks for a
-// page of history and is woken when it is there. There is no hand-over between the two and no queue: a
+// page of history and is woken when it is there; when it comes back for the rest of a page and nobody waits
+// for history, it has the next one read meanwhile. There is no hand-over between the two and no queue: a
 // session that reads slowly falls behind into history.
 //
 // Its methods are called by one goroutine at a time.
@@ -24,6 +25,7 @@ type Session struct {
 	cursor    int64
 	page      *Page // history that was asked for and has not been taken yet
 	taken     int   // how many events of page have been taken
+	ahead     *Page // what follows page
 	paging    bool  // a page has been asked for
 	replaying bool  // the last events came from history, or the next ones will
 	found     bool  // the database knows the cursor although it is beyond the hub's position
@@ -46,13 +48,16 @@ func (s *Session) Take(events []*Event, limit, maxBytes int) ([]*Event, error) {
 		s.err = nil
 		return events, err
 	}
-	for !s.paging && !s.closed {
+	for !s.closed {
 		if s.page != nil {
 			var done bool
 			if events, done = s.takePage(events, limit, maxBytes); done {
 				return events, nil
 			}
 			continue
+		}
+		if s.paging {
+			return events, nil
 		}
 		if s.cursor < s.tail.floor || s.cursor > h.position && !s.found {
 			if len(events) > 0 {
@@ -62,7 +67,6 @@ func (s *Session) Take(events []*Event, limit, maxBytes int) ([]*Event, error) {
 				s.replaying = true
 				h.counters.Replays++
 			}
-			s.paging = true
 			h.pager.ask(s)
 			return events, nil
 		}
@@ -74,15 +78,31 @@ func (s *Session) Take(events []*Event, limit, maxBytes int) ([]*Event, error) {
 
 // takePage takes from the page that was read; done reports that the caller has had enough.
 func (s *Session) takePage(events []*Event, limit, maxBytes int) (_ []*Event, done bool) {
+	if s.taken > 0 && s.mayReadAhead() {
+		s.hub.pager.ask(s)
+	}
 	rest := s.page.Events[s.taken:]
 	events, n := s.take(events, rest, limit, maxBytes)
 	s.taken += n
 	if n < len(rest) {
 		return events, true
 	}
-	s.cursor = max(s.cursor, s.page.Next)
-	s.page, s.taken = nil, 0
+	s.cursor = s.readThrough()
+	s.page, s.ahead, s.taken = s.ahead, nil, 0
 	return events, len(events) > 0
+}
+
+// mayReadAhead reports that the page after this one is history too, and that reading it now keeps nobody waiting.
+func (s *Session) mayReadAhead() bool {
+	return s.page.More && s.page.Next < s.tail.floor && s.ahead == nil && !s.paging && s.hub.pager.readers == 0
+}
+
+// readThrough is the cursor once the page that was read is taken.
+func (s *Session) readThrough() int64 {
+	if s.page == nil {
+		return s.cursor
+	}
+	return max(s.cursor, s.page.Next)
 }
 
 // takeTail takes from memory.
@@ -138,8 +158,10 @@ func (s *Session) More() bool {
 func (s *Session) Discard() {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	s.page, s.taken = nil, 0
+	s.drop()
 }
+
+func (s *Session) drop() { s.page, s.ahead, s.taken = nil, nil, 0 }
 
 // Close ends the session. It may be called more than once; wake may be called once more.
 func (s *Session) Close() { s.hub.close(s) }
