@@ -42,7 +42,10 @@ http {
         listen {{.Address}} backlog=4096;
         location = / { return 204; }
         location = /pub { nchan_publisher; nchan_channel_id $arg_id; nchan_message_buffer_length 1000; }
-        location = /sub { nchan_subscriber eventsource; nchan_channel_id $arg_id; nchan_subscriber_first_message newest; }
+        location = /sub {
+            nchan_subscriber eventsource; nchan_channel_id $arg_id; nchan_subscriber_first_message newest;
+            nchan_eventsource_ping_interval 10; nchan_eventsource_ping_event heartbeat; nchan_eventsource_ping_data thump;
+        }
         location = /poll { nchan_subscriber longpoll; nchan_channel_id $arg_id; nchan_subscriber_first_message newest; }
     }
 }

@@ -4,11 +4,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
 
-// idleSessions holds sessions to which nothing is said but heartbeats.
+// idleSessions holds sessions to which nothing is said but heartbeats. Beside those are nchan's pings.
 func idleSessions(ctx context.Context, b *bench) error {
 	t := newTable("idle: memory of a session without events",
 		"sessions", "server RSS before", "after", "peak", "per session", "peak per session", "kernel, both ends", "opened in")
@@ -18,7 +19,7 @@ func idleSessions(ctx context.Context, b *bench) error {
 		}
 	}
 	t.print(b.out)
-	return b.heartbeats(ctx, 19_000)
+	return b.heartbeats(ctx)
 }
 
 func (b *bench) idle(ctx context.Context, t *table, sessions int) error {
@@ -47,13 +48,37 @@ func (b *bench) idle(ctx context.Context, t *table, sessions int) error {
 	return nil
 }
 
-func (b *bench) heartbeats(ctx context.Context, sessions int) error {
+func (b *bench) heartbeats(ctx context.Context) error {
+	t := newTable("idle: heartbeats every 10 s", "", "sessions", "heartbeats/s", "server, of a core", "PostgreSQL", "client")
 	r, err := b.newRig(ctx, "HEARTBEAT_INTERVAL=10s")
 	if err != nil {
 		return err
 	}
-	defer r.close(ctx)
-	if _, err := r.openEach(sessions); err != nil {
+	err = r.heartbeats(ctx, t, "Event Piper", sse, "/events")
+	r.close(ctx)
+	if err != nil {
+		return err
+	}
+	n, err := b.newNchan(ctx)
+	switch {
+	case errors.Is(err, errNoNchan):
+		b.note("for a comparison with nchan: %v", err)
+	case err != nil:
+		return err
+	default:
+		defer n.close(ctx)
+		if err := n.heartbeats(ctx, t, "nchan", nchan, "/sub?id=c0"); err != nil {
+			return err
+		}
+	}
+	t.print(b.out)
+	return nil
+}
+
+func (r *rig) heartbeats(ctx context.Context, t *table, name string, kind kind, path string) error {
+	o := r.each(18_900)
+	o.Kind, o.Path = kind, path
+	if _, err := r.generator.open(o); err != nil {
 		return err
 	}
 	if err := sleep(ctx, 11*time.Second); err != nil { // until every session has had its first
@@ -63,7 +88,7 @@ func (b *bench) heartbeats(ctx context.Context, sessions int) error {
 		return err
 	}
 	start := r.used()
-	if err := sleep(ctx, b.length(30*time.Second)); err != nil {
+	if err := sleep(ctx, r.bench.length(30*time.Second)); err != nil {
 		return err
 	}
 	s := r.used().since(start)
@@ -71,9 +96,7 @@ func (b *bench) heartbeats(ctx context.Context, sessions int) error {
 	if err != nil {
 		return err
 	}
-	t := newTable("idle: heartbeats every 10 s", "sessions", "heartbeats/s", "server, of a core", "PostgreSQL", "client")
 	share := func(cpu float64) string { return fmt.Sprintf("%.1f %%", 100*cpu/s.wall) }
-	t.row(sessions, float64(a.Heartbeats)/s.wall, share(s.server), share(s.postgresql), share(s.client))
-	t.print(b.out)
+	t.row(name, o.Sessions, float64(a.Heartbeats)/s.wall, share(s.server), share(s.postgresql), share(s.client))
 	return nil
 }
