@@ -46,7 +46,7 @@ const (
 			where (subscriber, id) > (q.consumer, q.after) and (subscriber, id) <= (q.consumer, $4::bigint)
 			order by subscriber, id limit q.most + 1
 		) e`
-	// Retention is looked at after the events: what a page misses was deleted before it was read.
+	// Retention is looked at after the events or their payloads: what a page misses was deleted before it was read.
 	selectPruned = `
 		select n, through
 		from pg_catalog.unnest($1::text[]) with ordinality as q (consumer, n)
@@ -65,7 +65,10 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 		pages[i] = core.Page{Next: max(q.After, through.newest), Newest: through.newest}
 	}
 	var sequence int64
-	queueEnd := func(batch *pgx.Batch) {
+	send := func(read func(*pgx.Batch)) error {
+		var batch pgx.Batch
+		batch.Queue(setPlanner)
+		read(&batch)
 		batch.Queue(selectPruned, consumers).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				v := rows.RawValues()
@@ -75,23 +78,23 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 			return rows.Err()
 		})
 		batch.Queue(selectSequenceByName).QueryRow(scanSequence(&sequence))
+		return conn.SendBatch(ctx, &batch).Close()
 	}
 
-	var batch pgx.Batch
-	batch.Queue(setPlanner)
-	batch.Queue(selectPages, consumers, cursors, limits, through.watermark, smallPayload).Query(func(rows pgx.Rows) error {
-		return collectPages(rows, queries, pages)
+	err := send(func(batch *pgx.Batch) {
+		batch.Queue(selectPages, consumers, cursors, limits, through.watermark, smallPayload).Query(func(rows pgx.Rows) error {
+			return collectPages(rows, queries, pages)
+		})
 	})
-	queueEnd(&batch)
-	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("read pages: %w", err)
 	}
 	if large := withoutPayload(pages); len(large) > 0 {
-		var batch pgx.Batch
-		batch.Queue(setPlanner)
-		filled := queuePayloads(&batch, large[:min(len(large), maxReadBytes/smallPayload)]) // of which no more will fit
-		queueEnd(&batch)
-		if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
+		var filled *int
+		err := send(func(batch *pgx.Batch) {
+			filled = queuePayloads(batch, large[:min(len(large), maxReadBytes/smallPayload)]) // no more will fit
+		})
+		if err != nil {
 			return nil, fmt.Errorf("read the large payloads of pages: %w", err)
 		}
 		if rest := large[*filled:]; len(rest) > 0 {
@@ -142,7 +145,7 @@ func withoutPayload(pages []core.Page) (events []*core.Event) {
 	return events
 }
 
-// cutPages ends the pages before an event of theirs. A page that begins with it is left out.
+// cutPages ends the pages before one of their events. The page that begins with it is left out.
 func cutPages(pages []core.Page, before *core.Event) []core.Page {
 	for i := range pages {
 		n := slices.Index(pages[i].Events, before)
