@@ -104,7 +104,7 @@ const (
 	// because PostgreSQL would sort what comes sorted.
 	selectEvents = `
 		select n, last, id, type, "timestamp", subscriber,
-			case when $3::text[] is not null and octet_length(payload::text) <= $5 then payload::text end
+			case when $3::text[] is not null and ` + small + ` then payload end
 		from (
 			select count(*) as n, max(id) as last from (select id from events where id > $1 and id <= $2 order by id limit $4) e
 		) next
@@ -156,7 +156,7 @@ func (f *follower) queueWatermark(batch *pgx.Batch, r *core.Read) {
 
 // queueEvents asks for the events after r's position, which it moves past them as far as the watermark allows.
 func (f *follower) queueEvents(batch *pgx.Batch, r *core.Read, through int64, consumers []string) {
-	batch.Queue(selectEvents, r.Position, through, consumers, maxReadEvents, smallPayload).Query(func(rows pgx.Rows) error {
+	batch.Queue(selectEvents, r.Position, through, consumers, maxReadEvents).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			v := rows.RawValues()
 			if v[1] == nil {

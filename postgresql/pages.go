@@ -37,11 +37,11 @@ const (
 	// by the ids alone, PostgreSQL might look through the events of all others. In any order, because PostgreSQL would sort
 	// what comes sorted.
 	selectPages = `
-		select n, id, type, "timestamp", case when octet_length(payload) <= $5 then payload end
+		select n, id, type, "timestamp", case when ` + small + ` then payload end
 		from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::bigint[]), pg_catalog.unnest($3::int[]))
 			with ordinality as q (consumer, after, most, n)
 		cross join lateral (
-			select id, type, "timestamp", payload::text as payload
+			select id, type, "timestamp", payload
 			from events
 			where (subscriber, id) > (q.consumer, q.after) and (subscriber, id) <= (q.consumer, $4::bigint)
 			order by subscriber, id limit q.most + 1
@@ -82,7 +82,7 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 	}
 
 	err := send(func(batch *pgx.Batch) {
-		batch.Queue(selectPages, consumers, cursors, limits, through.watermark, smallPayload).Query(func(rows pgx.Rows) error {
+		batch.Queue(selectPages, consumers, cursors, limits, through.watermark).Query(func(rows pgx.Rows) error {
 			return collectPages(rows, queries, pages)
 		})
 	})
@@ -92,7 +92,7 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 	if large := withoutPayload(pages); len(large) > 0 {
 		var filled *int
 		err := send(func(batch *pgx.Batch) {
-			filled = queuePayloads(batch, large[:min(len(large), maxReadBytes/smallPayload)]) // no more will fit
+			filled = queuePayloads(batch, large[:min(len(large), maxLarge)])
 		})
 		if err != nil {
 			return nil, fmt.Errorf("read the large payloads of pages: %w", err)

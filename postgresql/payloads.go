@@ -7,22 +7,26 @@ import (
 )
 
 const (
-	// smallPayload is how large a payload may be, in bytes, to come along with its event. The number of events bounds how
-	// much that is, while the larger ones have to be summed up, which takes PostgreSQL as long as all the rest of a read.
-	smallPayload = 1 << 10
-	// maxReadBytes bounds the larger payloads of one read; one above it makes a read of its own.
-	maxReadBytes = 512 << 10
+	// small tells the payloads that come along with their events. The number of events bounds how much that is, while the
+	// larger ones have to be summed up, which takes PostgreSQL as long as all the rest of a read. Both look at what is
+	// stored: the length of a payload is known only once it is fetched and decompressed.
+	small = "pg_catalog.pg_column_size(payload) <= 1024 and pg_catalog.pg_column_compression(payload) is null"
+	// maxReadBytes bounds the larger payloads of one read; one above it makes a read of its own. A compressed one is taken
+	// to be compressionRatio times what is stored. JSON seldom shrinks as much; what is all repetition can be ten times more.
+	maxReadBytes     = 512 << 10
+	compressionRatio = 8
+	// maxLarge is how many payloads that are not small may fit into a read: a compressed one was above 1 KB, too.
+	maxLarge = maxReadBytes / 1024
 
 	// selectPayloads reads payloads in the order of the ids, null for a deleted event, until those before have come to $2
-	// bytes.
+	// bytes. A compressed one counts $3 times.
 	selectPayloads = `
 		select id, payload
 		from (
-			select id, payload, n, sum(octet_length(payload)) over (order by n rows between unbounded preceding and 1 preceding) as bytes
-			from (
-				select w.id, w.n, e.payload::text as payload
-				from pg_catalog.unnest($1::bigint[]) with ordinality as w (id, n) left join events e using (id)
-			) e
+			select id, payload, n, sum(
+					pg_catalog.pg_column_size(payload) * case when pg_catalog.pg_column_compression(payload) is null then 1 else $3 end
+				) over (order by n rows between unbounded preceding and 1 preceding) as bytes
+			from pg_catalog.unnest($1::bigint[]) with ordinality as w (id, n) left join events e using (id)
 		) e
 		where bytes is null or bytes < $2
 		order by n`
@@ -38,7 +42,7 @@ func queuePayloads(batch *pgx.Batch, events []*core.Event) (filled *int) {
 		}
 	}
 	done := 0
-	batch.Queue(selectPayloads, ids, maxReadBytes).Query(func(rows pgx.Rows) error {
+	batch.Queue(selectPayloads, ids, maxReadBytes, compressionRatio).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			v := rows.RawValues()
 			id := bigint(v[0])

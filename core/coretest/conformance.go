@@ -2,9 +2,10 @@ package coretest
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
+	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -251,10 +252,15 @@ func (s *suite) walk() {
 	}
 }
 
-// large is a payload of which a few make a read too large.
-var large = `"` + strings.Repeat("x", 150<<10) + `"`
+// noise is a payload of n bytes that no compression makes smaller.
+func noise(n int) string {
+	b := make([]byte, n/4*3)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(b) // never fails
+	return `"` + base64.StdEncoding.EncodeToString(b) + `"`
+}
 
 func (s *suite) largePages() {
+	large := noise(150 << 10)
 	want := map[string][]int64{}
 	queries := make([]core.PageQuery, 6)
 	for i := range queries {
@@ -295,7 +301,7 @@ func (s *suite) largePages() {
 
 func (s *suite) largeEvents() {
 	f := s.follow()
-	huge := `"` + strings.Repeat("x", 2<<20) + `"`
+	huge := noise(2 << 20)
 	ids := s.insert("toto", huge, huge, `1`)
 	for name, r := range map[string]core.Read{"of the consumer": s.read(f, 0, "toto"), "of all": s.read(f, 0)} {
 		s.wantIDs(name, r.Events, ids...)
