@@ -290,6 +290,7 @@ func (h *Hub) rewind(newest int64) {
 		t.events, t.floor = nil, newest
 		for _, s := range t.sessions {
 			s.found = false
+			s.drop()
 			s.wake()
 		}
 	}

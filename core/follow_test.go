@@ -305,6 +305,32 @@ func TestHistoryThatCannotBeReadIsTriedAgain(t *testing.T) {
 	})
 }
 
+func TestASessionAsksOnceForAPage(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		ids := w.insert("toto", 3)
+		synctest.Wait()
+		release := make(chan struct{})
+		w.SetFaults(coretest.Faults{Fail: func(_ context.Context, method string) error {
+			if method == "Pages" {
+				<-release
+			}
+			return nil
+		}})
+		r := w.open("toto", core.FromStart)
+		for range 3 {
+			if events, err := r.Take(nil, 1, 1); len(events) > 0 || err != nil {
+				t.Errorf("took %d events (%v) before they were read", len(events), err)
+			}
+			synctest.Wait()
+		}
+		close(release)
+		r.want("the page", ids...)
+		if calls := w.Calls(); calls.Queries != 1 {
+			t.Errorf("asked for %d pages, want 1", calls.Queries)
+		}
+	})
+}
+
 func TestAFailureIsForgottenOnceHistoryIsThere(t *testing.T) {
 	in(t, roomy, func(w *world) {
 		ids := w.insert("toto", 3)
@@ -383,16 +409,16 @@ func TestHistoryThatIsDiscardedIsReadAgain(t *testing.T) {
 	})
 }
 
-// readingAhead opens a session in the middle of its first page of 1000 events, by when it has asked for the second.
+// readingAhead opens a session that has taken 600 events of its first page of 1000, and asked for the second.
 func readingAhead(w *world, faults coretest.Faults) *reader {
 	w.Helper()
 	r := w.open("toto", core.FromStart)
 	_, _ = r.Take(nil, 1, 1) // asks
 	synctest.Wait()
 	w.SetFaults(faults)
-	for range 2 {
-		if events, err := r.Take(nil, 300, 1<<20); len(events) != 300 || err != nil {
-			w.Fatalf("took %d events (%v), want 300", len(events), err)
+	for _, n := range []int{500, 100} {
+		if events, err := r.Take(nil, n, 1<<20); len(events) != n || err != nil {
+			w.Fatalf("took %d events (%v), want %d", len(events), err, n)
 		}
 	}
 	synctest.Wait()

@@ -115,14 +115,17 @@ func (s *steps) step() string {
 		s.readers[i].Close()
 		s.readers = append(s.readers[:i], s.readers[i+1:]...)
 		return "a client leaves"
-	case dice < 88:
+	case dice < 86 && len(s.readers) > 0:
+		s.readers[s.r.IntN(len(s.readers))].Discard()
+		return "a client stalls"
+	case dice < 89:
 		s.broken = true
 		s.SetFaults([]coretest.Faults{
 			failing("Pages"), failing("Follow", "Read"), failing("FillPayloads", "Wait"),
 			{LoseRings: true}, {RingAfter: 100 * time.Millisecond}, hanging("Pages"), hanging("Read"),
 		}[s.r.IntN(7)])
 		return "a fault"
-	case dice < 90:
+	case dice < 91:
 		s.broken = true
 		s.Disconnect()
 		return "disconnect"
@@ -137,7 +140,9 @@ func (s *steps) step() string {
 
 // calm ends the faults and gives everybody the time to get over them.
 func (s *steps) calm() {
-	s.SetFaults(coretest.Faults{MaxPages: s.r.IntN(3), MaxPayloads: s.r.IntN(3), MaxEvents: s.r.IntN(4)})
+	s.SetFaults(coretest.Faults{
+		MaxPages: s.r.IntN(3), MaxPayloads: s.r.IntN(3), MaxPageEvents: 5 * s.r.IntN(3), MaxEvents: s.r.IntN(4),
+	})
 	time.Sleep(time.Minute)
 	synctest.Wait()
 	s.broken = false

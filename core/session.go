@@ -6,8 +6,8 @@ package core
 //	take; if there was nothing, wait until woken; again
 //
 // Take never blocks. Events above the tail's floor come from memory. For older ones the session asks for a
-// page of history and is woken when it is there; when it comes back for the rest of a page and nobody waits
-// for history, it has the next one read meanwhile. There is no hand-over between the two and no queue: a
+// page of history and is woken when it is there; with half of a page taken and nobody waiting for history, it
+// has the next one read meanwhile. There is no hand-over between the two and no queue: a
 // session that reads slowly falls behind into history.
 //
 // Its methods are called by one goroutine at a time.
@@ -78,7 +78,7 @@ func (s *Session) Take(events []*Event, limit, maxBytes int) ([]*Event, error) {
 
 // takePage takes from the page that was read; done reports that the caller has had enough.
 func (s *Session) takePage(events []*Event, limit, maxBytes int) (_ []*Event, done bool) {
-	if s.taken > 0 && s.mayReadAhead() {
+	if s.taken > 0 && 2*s.taken >= len(s.page.Events) && s.mayReadAhead() {
 		s.hub.pager.ask(s)
 	}
 	rest := s.page.Events[s.taken:]

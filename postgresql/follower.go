@@ -53,7 +53,7 @@ func (f *follower) listen(ctx context.Context) error {
 		// A role or a database may limit how long a session idles; this one idles by design.
 		"set idle_session_timeout = 0",
 		// The few queries are planned once, maybe over an empty table: a plan for each read would take longer than the read.
-		"set plan_cache_mode = force_generic_plan", "set enable_seqscan = off",
+		"set plan_cache_mode = force_generic_plan", "set enable_seqscan = off", "set jit = off",
 		"listen new_events", "select pg_notify('new_events', '')",
 	} {
 		if _, err := f.Exec(ctx, statement); err != nil {
@@ -101,14 +101,15 @@ const (
 	selectWriters  = "select before, pid from events_writers"
 	// The events of the consumers in $3 with their small payloads or, if it is null, those of all without, among the next
 	// $4 events, of which it also tells how many there are and the last: what is for others stays where it is. In any order,
-	// because PostgreSQL would sort what comes sorted.
+	// because PostgreSQL would sort what comes sorted. The order and limit inside leave it no choice but the primary key.
 	selectEvents = `
 		select n, last, id, type, "timestamp", subscriber,
 			case when $3::text[] is not null and ` + small + ` then payload end
 		from (
 			select count(*) as n, max(id) as last from (select id from events where id > $1 and id <= $2 order by id limit $4) e
 		) next
-		left join events on id > $1 and id <= last and ($3::text[] is null or subscriber = any ($3::text[]))`
+		left join lateral (select * from events where id > $1 and id <= last order by id limit $4) e
+			on $3::text[] is null or subscriber = any ($3::text[])`
 )
 
 // read takes one round trip in quiet traffic. It then may bring events above the watermark, which are dropped; so

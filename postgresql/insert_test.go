@@ -246,7 +246,9 @@ func TestAnEventDeletedWhileItsPageIsReadIsSkipped(t *testing.T) {
 		defer close(done)
 		pages, err = store.Pages(t.Context(), []core.PageQuery{{Consumer: "toto", Limit: 10}}, 3) // or it would look for its end there
 	}()
-	for query[int](t, watcher, "select count(*) from pg_locks where relation = 'events_id_seq'::regclass and not granted") == 0 {
+	const waiting = `select count(*) from pg_locks where relation = 'events_id_seq'::regclass and not granted
+		and database = (select oid from pg_database where datname = current_database())`
+	for query[int](t, watcher, waiting) == 0 {
 		select {
 		case <-done:
 			t.Fatalf("read %+v (%v) without waiting", pages, err)
@@ -312,6 +314,22 @@ func TestAReadGoesPastABoundedNumberOfOthersEvents(t *testing.T) {
 	}
 	if !slices.Equal(ids, []int64{1, 5002}) || !slices.Equal(positions, []int64{2000, 4000, 5002}) {
 		t.Errorf("read %v in steps that ended at %v; want [1 5002] and [2000 4000 5002]", ids, positions)
+	}
+}
+
+// Or the follower would read again and again for as long as the writer takes.
+func TestAReadIsNotCutShortByWhatIsHeldBack(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn, slow := connect(t, dsn), connect(t, dsn)
+	f := follow(t, dsn)
+	exec(t, slow, "begin")
+	exec(t, slow, insert)
+	exec(t, conn, "insert into events (type, subscriber, payload) select 'insert', 'toto', '{}' from generate_series(1, 2500)")
+	for range 2 { // in one round trip, and in two
+		if r, err := f.Read(t.Context(), 0, []string{"toto"}); err != nil || len(r.Events) > 0 || r.Position != 0 || r.More {
+			t.Errorf("%d events up to %d, more %t (%v); want none", len(r.Events), r.Position, r.More, err)
+		}
 	}
 }
 

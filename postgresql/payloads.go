@@ -12,21 +12,26 @@ const (
 	// stored: the length of a payload is known only once it is fetched and decompressed.
 	small = "pg_catalog.pg_column_size(payload) <= 1024 and pg_catalog.pg_column_compression(payload) is null"
 	// maxReadBytes bounds the larger payloads of one read; one above it makes a read of its own. A compressed one is taken
-	// to be compressionRatio times what is stored. JSON seldom shrinks as much; what is all repetition can be ten times more.
+	// to be compressionRatio times what is stored. JSON seldom shrinks as much; what is all repetition can be some ten times
+	// more, and thirty times where the database compresses by lz4.
 	maxReadBytes     = 512 << 10
 	compressionRatio = 8
-	// maxLarge is how many payloads that are not small may fit into a read: a compressed one was above 1 KB, too.
+	// maxLarge is about how many payloads that are not small fit into a read.
 	maxLarge = maxReadBytes / 1024
 
 	// selectPayloads reads payloads in the order of the ids, null for a deleted event, until those before have come to $2
-	// bytes. A compressed one counts $3 times.
+	// bytes. A compressed one counts $3 times. Each is looked up in a way that leaves PostgreSQL no choice but the primary key:
+	// it makes its plan once, maybe while the table is empty, and keeps it.
 	selectPayloads = `
 		select id, payload
 		from (
 			select id, payload, n, sum(
-					pg_catalog.pg_column_size(payload) * case when pg_catalog.pg_column_compression(payload) is null then 1 else $3 end
+					pg_catalog.pg_column_size(payload) * case when pg_catalog.pg_column_compression(payload) is null then 1 else $3::bigint end
 				) over (order by n rows between unbounded preceding and 1 preceding) as bytes
-			from pg_catalog.unnest($1::bigint[]) with ordinality as w (id, n) left join events e using (id)
+			from pg_catalog.unnest($1::bigint[]) with ordinality as w (id, n)
+			left join lateral (
+				select payload from events where events.id >= w.id and events.id <= w.id order by events.id limit 1
+			) e on true
 		) e
 		where bytes is null or bytes < $2
 		order by n`

@@ -55,8 +55,8 @@ type Faults struct {
 	LoseRings bool
 	RingAfter time.Duration
 	// MaxPages and MaxPayloads bound how many queries of Pages and events of FillPayloads are answered at a
-	// time, MaxEvents the events of a Read; 0 is the store's own bound.
-	MaxPages, MaxPayloads, MaxEvents int
+	// time, MaxPageEvents and MaxEvents the events of a page and of a Read; 0 is the store's own bound.
+	MaxPages, MaxPayloads, MaxPageEvents, MaxEvents int
 }
 
 // Calls counts the calls of a store's and its followers' methods.
@@ -240,6 +240,9 @@ func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, _ int64) ([
 }
 
 func (s *Store) page(q core.PageQuery, bytes *int) core.Page {
+	if n := s.faults.MaxPageEvents; n > 0 {
+		q.Limit = min(q.Limit, n)
+	}
 	newest := s.newest()
 	page := core.Page{
 		Next: max(q.After, newest), Newest: newest,
