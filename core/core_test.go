@@ -87,7 +87,7 @@ func (r *reader) take() (ids []int64, err error) {
 	for {
 		synctest.Wait()
 		before := r.wakes.Load()
-		events, err := r.Take(nil, 7, 1<<20)
+		events, err := r.Take(nil, 2, 1<<20)
 		for _, e := range events {
 			ids = append(ids, e.ID)
 		}

@@ -27,6 +27,7 @@ func TestTheWholeWorldAfterEachStep(t *testing.T) {
 		limits.TailBytes = 1 << (4 + r.IntN(12))
 		in(t, limits, func(w *world) {
 			steps := &steps{world: w, r: r}
+			steps.calm()
 			for n := range 150 {
 				what := steps.step()
 				synctest.Wait()
