@@ -88,6 +88,20 @@ func (b *bench) newNchan(ctx context.Context) (r *rig, err error) {
 	return r, nil
 }
 
+// besideNchan measures nchan as well, if the machine has it.
+func (b *bench) besideNchan(ctx context.Context, measure func(*rig) error) error {
+	r, err := b.newNchan(ctx)
+	if errors.Is(err, errNoNchan) {
+		b.note("for a comparison with nchan: %v", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer r.close(ctx)
+	return measure(r)
+}
+
 // publish posts what is offered, one event at a time, to the URL of its consumer's channel.
 func publish(ctx context.Context, url string, o offer) (*offered, error) {
 	return o.pace(ctx, func(context.Context) (put, func(), error) {

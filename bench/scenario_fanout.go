@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -22,16 +21,9 @@ func fanout(ctx context.Context, b *bench) error {
 	if err := r.fanout(ctx, "Event Piper", order{Kind: sse, Path: "/events"}, true); err != nil {
 		return err
 	}
-	r, err = b.newNchan(ctx)
-	if errors.Is(err, errNoNchan) {
-		b.note("for a comparison with nchan: %v", err)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer r.close(ctx)
-	return r.fanout(ctx, "nchan", order{Kind: nchan, Path: "/sub?id=c0"}, false)
+	return b.besideNchan(ctx, func(r *rig) error {
+		return r.fanout(ctx, "nchan", order{Kind: nchan, Path: "/sub?id=c0"}, false)
+	})
 }
 
 // fanout prints a table for one server: at a fixed rate, and on the way to the highest one.

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -59,24 +58,19 @@ func (b *bench) heartbeats(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n, err := b.newNchan(ctx)
-	switch {
-	case errors.Is(err, errNoNchan):
-		b.note("for a comparison with nchan: %v", err)
-	case err != nil:
+	err = b.besideNchan(ctx, func(r *rig) error { return r.heartbeats(ctx, t, "nchan", nchan, "/sub?id=c0") })
+	if err != nil {
 		return err
-	default:
-		defer n.close(ctx)
-		if err := n.heartbeats(ctx, t, "nchan", nchan, "/sub?id=c0"); err != nil {
-			return err
-		}
 	}
 	t.print(b.out)
 	return nil
 }
 
+// heartbeatSessions is what one worker of nginx takes, whose connections are not spread evenly.
+const heartbeatSessions = 18_900
+
 func (r *rig) heartbeats(ctx context.Context, t *table, name string, kind kind, path string) error {
-	o := r.each(18_900)
+	o := r.each(heartbeatSessions)
 	o.Kind, o.Path = kind, path
 	if _, err := r.generator.open(o); err != nil {
 		return err

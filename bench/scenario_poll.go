@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -22,17 +21,9 @@ func polls(ctx context.Context, b *bench) error {
 	if err := r.polls(ctx, t, "Event Piper", poll, "/events/poll"); err != nil {
 		return err
 	}
-	n, err := b.newNchan(ctx)
-	switch {
-	case errors.Is(err, errNoNchan):
-		b.note("for a comparison with nchan: %v", err)
-	case err != nil:
+	err = b.besideNchan(ctx, func(r *rig) error { return r.polls(ctx, t, "nchan", nchanPoll, "/poll") })
+	if err != nil {
 		return err
-	default:
-		defer n.close(ctx)
-		if err := n.polls(ctx, t, "nchan", nchanPoll, "/poll"); err != nil {
-			return err
-		}
 	}
 	t.print(b.out)
 	return nil
