@@ -16,7 +16,7 @@ import (
 // shared, writers notify.
 const doorbellKey = 0x4551 << 48
 
-// maxReadEvents bounds the rows of one read of the live end.
+// maxReadEvents bounds the ids, and with them the rows, of one read of the live end.
 const maxReadEvents = 2000
 
 // follower implements core.Follower. One connection listens and reads.
@@ -60,7 +60,7 @@ func (f *follower) listen(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", statement, err)
 		}
 	}
-	rings, err := f.await(ctx, probeTimeout, true)
+	rings, err := f.await(ctx, probeTimeout)
 	if err != nil {
 		return fmt.Errorf("wait for the first notification: %w", err)
 	}
@@ -100,16 +100,21 @@ const (
 	selectSequence = "select pg_sequence_last_value($1)"
 	selectWriters  = "select before, pid from events_writers"
 	// The events of the consumers in $3 with their small payloads or, if it is null, those of all without, among the next
-	// $4 events, of which it also tells how many there are and the last: what is for others stays where it is. In any order,
-	// because PostgreSQL would sort what comes sorted. The order and limit inside leave it no choice but the primary key.
+	// $4 ids, of which it also tells the last that there is: what is for others stays where it is. If all of the next ids were
+	// rolled back, up to the next event there is. In any order, because PostgreSQL would sort what comes sorted. Each order
+	// and limit inside leaves it no choice but the primary key, OFFSET keeps it from looking for the last once more for
+	// each use, and IN with OR makes it look the consumers up in a hash table.
 	selectEvents = `
-		select n, last, id, type, "timestamp", subscriber,
+		select last, id, type, "timestamp", subscriber,
 			case when $3::text[] is not null and ` + small + ` then payload end
 		from (
-			select count(*) as n, max(id) as last from (select id from events where id > $1 and id <= $2 order by id limit $4) e
+			select coalesce(
+				(select id from events where id > $1 and id <= least($1::bigint + $4::bigint, $2) order by id desc limit 1),
+				(select id from events where id > $1 and id <= $2 order by id limit 1)) as last
+			offset 0
 		) next
 		left join lateral (select * from events where id > $1 and id <= last order by id limit $4) e
-			on $3::text[] is null or subscriber = any ($3::text[])`
+			on $3::text[] is null or subscriber in (select pg_catalog.unnest($3::text[]))`
 )
 
 // read takes one round trip in quiet traffic. It then may bring events above the watermark, which are dropped; so
@@ -157,23 +162,24 @@ func (f *follower) queueWatermark(batch *pgx.Batch, r *core.Read) {
 
 // queueEvents asks for the events after r's position, which it moves past them as far as the watermark allows.
 func (f *follower) queueEvents(batch *pgx.Batch, r *core.Read, through int64, consumers []string) {
-	batch.Queue(selectEvents, r.Position, through, consumers, maxReadEvents).Query(func(rows pgx.Rows) error {
+	after := r.Position
+	batch.Queue(selectEvents, after, through, consumers, maxReadEvents).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			v := rows.RawValues()
-			if v[1] == nil {
+			if v[0] == nil {
 				continue // there are none
 			}
-			last := bigint(v[1])
-			r.Position = max(r.Position, min(last, r.Watermark)) // the watermark can step back for a while
-			r.More = bigint(v[0]) == maxReadEvents && last <= r.Watermark
-			if v[2] == nil || bigint(v[2]) > r.Watermark {
+			last := bigint(v[0])
+			r.Position = max(after, min(last, r.Watermark)) // the watermark can step back for a while
+			r.More = last < r.Watermark && after+maxReadEvents < r.Watermark
+			if v[1] == nil || bigint(v[1]) > r.Watermark {
 				continue
 			}
-			e, err := event(v[2], v[3], v[4], v[6])
+			e, err := event(v[1], v[2], v[3], v[5])
 			if err != nil {
 				return err
 			}
-			e.Consumer = string(v[5])
+			e.Consumer = string(v[4])
 			r.Events = append(r.Events, e)
 		}
 		slices.SortFunc(r.Events, byID)
@@ -201,11 +207,24 @@ func (f *follower) Wait(ctx context.Context) error {
 			return nil // a writer that began before may not ring: read once more before waiting
 		}
 	}
-	// Rings of a disarmed doorbell, of writers that found each other at it or rang for another follower, do not
-	// hurry the cadence.
-	rings, err := f.await(ctx, f.doorbell.pause(), f.doorbell.armed)
+	if !f.doorbell.armed {
+		return f.rest(ctx)
+	}
+	rings, err := f.await(ctx, f.doorbell.pause())
 	f.doorbell.rang(rings)
 	return err
+}
+
+// rest waits for the cadence of busy traffic without listening, which would wake the process up for nothing: rings of a
+// disarmed doorbell, of writers that found each other at it or rang for another follower, do not hurry the cadence.
+func (f *follower) rest(ctx context.Context) error {
+	select {
+	case <-time.After(f.doorbell.pause()):
+		f.rings = 0
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (f *follower) setDoorbell(ctx context.Context) error {

@@ -36,11 +36,11 @@ func dial(ctx context.Context, c *pgx.ConnConfig) (*listener, error) {
 	return l, nil
 }
 
-// await waits for pause or, if a ring may end it early, until it has rung, and returns how often it has.
-func (l *listener) await(ctx context.Context, pause time.Duration, early bool) (rings int, err error) {
+// await waits until it has rung, for pause at most, and returns how often it has.
+func (l *listener) await(ctx context.Context, pause time.Duration) (rings int, err error) {
 	timeout, cancel := context.WithTimeout(ctx, pause)
 	defer cancel()
-	for !early || l.rings == 0 {
+	for l.rings == 0 {
 		if err := l.PgConn().WaitForNotification(timeout); err == nil {
 			continue
 		} else if ctx.Err() != nil || timeout.Err() == nil || l.IsClosed() {

@@ -232,7 +232,7 @@ func (w *ringWaiter) exec(ctx context.Context, format string) error {
 
 func (w *ringWaiter) wait(ctx context.Context, writers int, deadline time.Time) error {
 	w.doorbell.observe(false, writers, 0)
-	rings, err := w.solo.conn.await(ctx, min(w.doorbell.pause(), time.Until(deadline)), true)
+	rings, err := w.solo.conn.await(ctx, min(w.doorbell.pause(), time.Until(deadline)))
 	w.doorbell.rang(rings)
 	return err
 }

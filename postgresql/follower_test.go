@@ -1,0 +1,70 @@
+package postgresql_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/event-piper/event-piper/postgresql/pgtest"
+)
+
+func TestReadsGoOnPastIdsThatWereRolledBack(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	const (
+		drawn  = "begin; insert into events (type, subscriber, payload) select 'a', 'toto', '{}' from generate_series(1, 5000); rollback"
+		insert = "insert into events (type, subscriber, payload) select 'a', (array['toto', 'titi'])[n % 2 + 1], '{}' from generate_series(1, $1) n"
+	)
+	// More than a read takes at a time: ids that nobody sees before, between and after events, and events.
+	for _, events := range []int{1, 5, 4500} {
+		exec(t, conn, drawn)
+		exec(t, conn, insert, events)
+	}
+	exec(t, conn, drawn)
+
+	for name, c := range map[string]struct {
+		consumers []string
+		want      string
+	}{
+		"of one consumer":  {[]string{"toto"}, "where subscriber = 'toto'"},
+		"of none":          {[]string{}, "where false"},
+		"of all consumers": {nil, ""},
+	} {
+		rows, err := conn.Query(t.Context(), "select id from events "+c.want+" order by id")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := open(t, dsn).Follow(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(f.Close)
+		var ids []int64
+		var after int64
+		for reads, more := 0, true; more; reads++ {
+			r, err := f.Read(t.Context(), after, c.consumers)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			for _, e := range r.Events {
+				ids = append(ids, e.ID)
+			}
+			if r.More && r.Position == after || reads > 20 {
+				t.Fatalf("%s: read %d gets nowhere after %d", name, reads, after)
+			}
+			after, more = r.Position, r.More
+		}
+		if !slices.Equal(ids, want) {
+			t.Errorf("%s: read %d events, want %d", name, len(ids), len(want))
+		}
+		if newest := query[int64](t, conn, "select max(id) from events"); after != newest {
+			t.Errorf("%s: read to position %d, want %d", name, after, newest)
+		}
+	}
+}
