@@ -17,7 +17,7 @@ const (
 	warnAfter = 3 * time.Second
 	// maxInterest bounds the consumers that a read asks for by name. Beyond it a read asks for all events
 	// without payloads, and for the wanted payloads in a second step: a round trip more instead of a long
-	// list to compare every event with.
+	// list to send and to look up, maybe for a single event.
 	maxInterest = 64
 )
 
