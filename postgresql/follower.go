@@ -23,8 +23,6 @@ const maxReadEvents = 2000
 type follower struct {
 	*listener
 	doorbell doorbell
-	// heldBack marks that at the last read ids above the watermark had been drawn.
-	heldBack bool
 }
 
 // Follow implements core.Store: it connects, checks the schema, and listens before anything is read, so
@@ -83,108 +81,83 @@ func (f *follower) Newest(ctx context.Context) (int64, error) {
 	return now.newest, err
 }
 
-// Read implements core.Follower.
+// Read implements core.Follower. It takes one round trip.
 func (f *follower) Read(ctx context.Context, after int64, consumers []string) (core.Read, error) {
 	start := time.Now()
-	r, err := f.read(ctx, after, consumers)
-	if err == nil {
-		f.doorbell.observe(r.Position > after, r.Writers, time.Since(start))
+	r := core.Read{Position: after}
+	var batch pgx.Batch
+	batch.Queue(selectWatermark, f.sequence).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			v := rows.RawValues()
+			r.Sequence, r.Watermark = bigint(v[0]), bigint(v[1])
+			r.Writers, r.OldestWriter = int(bigint(v[2])), int(bigint(v[3]))
+		}
+		return rows.Err()
+	})
+	batch.Queue(selectEvents, after, consumers, maxReadEvents).Query(func(rows pgx.Rows) error {
+		return collectEvents(rows, &r)
+	})
+	if err := f.SendBatch(ctx, &batch).Close(); err != nil {
+		return r, err
 	}
-	return r, err
+	f.doorbell.observe(r.Position > after, r.Writers, time.Since(start))
+	return r, nil
 }
 
-// The three steps of a read, in the order and each with the snapshot of its own that make the watermark exact: the
-// migration that creates events_watermark says why.
+// The two statements of a read, each with a snapshot of its own. Why their order makes the watermark exact is said in the
+// migration, at events_watermark, which does the same for pages.
 const (
-	// By its oid: to find it by the table takes a look into the catalog, which a quiet event would wait for.
-	selectSequence = "select pg_sequence_last_value($1)"
-	selectWriters  = "select before, pid from events_writers"
-	// The events of the consumers in $3 with their small payloads or, if it is null, those of all without, among the next
-	// $4 ids, of which it also tells the last that there is: what is for others stays where it is. If all of the next ids were
+	// The sequence's position, by its oid, because to find it by the table takes a look into the catalog, which a quiet event
+	// would wait for. Then the writers, of which a prepared transaction has no process; that they are looked at depends on the
+	// position, so they cannot be looked at before. And the watermark, which the next statement takes up.
+	selectWatermark = `
+		select position, set_config('event_piper.watermark', least(position, oldest[1])::text, true)::bigint, writers,
+			coalesce(oldest[2], 0)
+		from (select coalesce(pg_sequence_last_value($1), 0) as position) s
+		cross join lateral (
+			select count(*) as writers, min(array[before, coalesce(pid, 0)]) as oldest from events_writers where position >= 0
+		) w`
+	// The events of the consumers in $2 with their small payloads or, if it is null, those of all without, among the next
+	// $3 ids, of which it also tells the last that there is: what is for others stays where it is. If all of the next ids were
 	// rolled back, up to the next event there is. In any order, because PostgreSQL would sort what comes sorted. Each order
 	// and limit inside leaves it no choice but the primary key, OFFSET keeps it from looking for the last once more for
 	// each use, and IN with OR makes it look the consumers up in a hash table.
 	selectEvents = `
 		select last, id, type, "timestamp", subscriber,
-			case when $3::text[] is not null and ` + small + ` then payload end
+			case when $2::text[] is not null and ` + small + ` then payload end
 		from (
 			select coalesce(
-				(select id from events where id > $1 and id <= least($1::bigint + $4::bigint, $2) order by id desc limit 1),
-				(select id from events where id > $1 and id <= $2 order by id limit 1)) as last
+				(select id from events where id > $1 and id <= least($1::bigint + $3::bigint, watermark) order by id desc limit 1),
+				(select id from events where id > $1 and id <= watermark order by id limit 1)) as last
+			from (select current_setting('event_piper.watermark')::bigint as watermark) w
 			offset 0
 		) next
-		left join lateral (select * from events where id > $1 and id <= last order by id limit $4) e
-			on $3::text[] is null or subscriber in (select pg_catalog.unnest($3::text[]))`
+		left join lateral (select * from events where id > $1 and id <= last order by id limit $3) e
+			on $2::text[] is null or subscriber in (select pg_catalog.unnest($2::text[]))`
 )
 
-// read takes one round trip in quiet traffic. It then may bring events above the watermark, which are dropped; so
-// that this does not happen again and again while a writer holds many back, it takes two when the last read was held
-// back, and asks in the second for no more than the first allows.
-func (f *follower) read(ctx context.Context, after int64, consumers []string) (r core.Read, err error) {
-	r.Position = after
-	var batch pgx.Batch
-	f.queueWatermark(&batch, &r)
-	if !f.heldBack {
-		f.queueEvents(&batch, &r, core.MaxID, consumers)
-	}
-	if err := f.SendBatch(ctx, &batch).Close(); err != nil {
-		return r, err
-	}
-	if f.heldBack && r.Watermark > after {
-		var batch pgx.Batch
-		f.queueEvents(&batch, &r, r.Watermark, consumers)
-		if err := f.SendBatch(ctx, &batch).Close(); err != nil {
-			return r, err
-		}
-	}
-	f.heldBack = r.Watermark < r.Sequence
-	return r, nil
-}
-
-func (f *follower) queueWatermark(batch *pgx.Batch, r *core.Read) {
-	batch.Queue(selectSequence, f.sequence).QueryRow(scanSequence(&r.Sequence))
-	batch.Queue(selectWriters).Query(func(rows pgx.Rows) error {
-		r.Watermark = r.Sequence
-		for rows.Next() {
-			v := rows.RawValues()
-			if before := bigint(v[0]); r.OldestWriter == 0 || before < r.Watermark {
-				r.Watermark = min(r.Watermark, before)
-				r.OldestWriter = 0 // a prepared transaction has no process
-				if v[1] != nil {
-					r.OldestWriter = integer(v[1])
-				}
-			}
-			r.Writers++
-		}
-		return rows.Err()
-	})
-}
-
-// queueEvents asks for the events after r's position, which it moves past them as far as the watermark allows.
-func (f *follower) queueEvents(batch *pgx.Batch, r *core.Read, through int64, consumers []string) {
+// collectEvents takes the rows of selectEvents into r, whose position moves past them.
+func collectEvents(rows pgx.Rows, r *core.Read) error {
 	after := r.Position
-	batch.Queue(selectEvents, after, through, consumers, maxReadEvents).Query(func(rows pgx.Rows) error {
-		for rows.Next() {
-			v := rows.RawValues()
-			if v[0] == nil {
-				continue // there are none
-			}
-			last := bigint(v[0])
-			r.Position = max(after, min(last, r.Watermark)) // the watermark can step back for a while
-			r.More = last < r.Watermark && after+maxReadEvents < r.Watermark
-			if v[1] == nil || bigint(v[1]) > r.Watermark {
-				continue
-			}
-			e, err := event(v[1], v[2], v[3], v[5])
-			if err != nil {
-				return err
-			}
-			e.Consumer = string(v[4])
-			r.Events = append(r.Events, e)
+	for rows.Next() {
+		v := rows.RawValues()
+		if v[0] == nil {
+			continue // there are none
 		}
-		slices.SortFunc(r.Events, byID)
-		return rows.Err()
-	})
+		r.Position = bigint(v[0])
+		if v[1] == nil {
+			continue // none is wanted
+		}
+		e, err := event(v[1], v[2], v[3], v[5])
+		if err != nil {
+			return err
+		}
+		e.Consumer = string(v[4])
+		r.Events = append(r.Events, e)
+	}
+	slices.SortFunc(r.Events, byID)
+	r.More = after < r.Position && r.Position < r.Watermark && after+maxReadEvents < r.Watermark
+	return rows.Err()
 }
 
 // FillPayloads implements core.Follower.

@@ -40,11 +40,7 @@ func TestReadsGoOnPastIdsThatWereRolledBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, err := open(t, dsn).Follow(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(f.Close)
+		f := follow(t, dsn)
 		var ids []int64
 		var after int64
 		for reads, more := 0, true; more; reads++ {
@@ -66,5 +62,44 @@ func TestReadsGoOnPastIdsThatWereRolledBack(t *testing.T) {
 		if newest := query[int64](t, conn, "select max(id) from events"); after != newest {
 			t.Errorf("%s: read to position %d, want %d", name, after, newest)
 		}
+	}
+}
+
+func TestAReadGoesPastABoundedNumberOfOthersEvents(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	f := follow(t, dsn)
+	exec(t, conn, insert)
+	exec(t, conn, "insert into events (type, subscriber, payload) select 'insert', 'titi', '{}' from generate_series(1, 5000)")
+	exec(t, conn, insert)
+	var positions, ids []int64
+	for after, more := int64(0), true; more; {
+		r, err := f.Read(t.Context(), after, []string{"toto"})
+		if err != nil || len(positions) > 5 {
+			t.Fatalf("after %v: %v", positions, err)
+		}
+		for _, e := range r.Events {
+			ids = append(ids, e.ID)
+		}
+		after, more = r.Position, r.More
+		positions = append(positions, after)
+	}
+	if !slices.Equal(ids, []int64{1, 5002}) || !slices.Equal(positions, []int64{2000, 4000, 5002}) {
+		t.Errorf("read %v in steps that ended at %v; want [1 5002] and [2000 4000 5002]", ids, positions)
+	}
+}
+
+// Or the follower would read again and again for as long as the writer takes.
+func TestAReadIsNotCutShortByWhatIsHeldBack(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn, slow := connect(t, dsn), connect(t, dsn)
+	f := follow(t, dsn)
+	exec(t, slow, "begin")
+	exec(t, slow, insert)
+	exec(t, conn, "insert into events (type, subscriber, payload) select 'insert', 'toto', '{}' from generate_series(1, 2500)")
+	if r, err := f.Read(t.Context(), 0, []string{"toto"}); err != nil || len(r.Events) > 0 || r.Position != 0 || r.More {
+		t.Errorf("%d events up to %d, more %t (%v); want none", len(r.Events), r.Position, r.More, err)
 	}
 }

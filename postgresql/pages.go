@@ -51,7 +51,8 @@ const (
 		select n, through
 		from pg_catalog.unnest($1::text[]) with ordinality as q (consumer, n)
 		join events_pruned p on p.subscriber = q.consumer`
-	selectSequenceByName = "select pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass)"
+	// Null before the first id is drawn.
+	selectSequence = "select coalesce(pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass), 0)"
 )
 
 // readPages reads as Store.Pages promises, up to the given present, in one round trip while payloads are small.
@@ -77,7 +78,7 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 			}
 			return rows.Err()
 		})
-		batch.Queue(selectSequenceByName).QueryRow(scanSequence(&sequence))
+		batch.Queue(selectSequence).QueryRow(func(row pgx.Row) error { return row.Scan(&sequence) })
 		return conn.SendBatch(ctx, &batch).Close()
 	}
 
@@ -170,17 +171,5 @@ func cutPage(page *core.Page, n int) {
 func dropDeleted(pages []core.Page) {
 	for i := range pages {
 		pages[i].Events = slices.DeleteFunc(pages[i].Events, func(e *core.Event) bool { return e.Payload == nil })
-	}
-}
-
-// scanSequence scans a sequence's last value, which is null before the first is drawn.
-func scanSequence(value *int64) func(pgx.Row) error {
-	return func(row pgx.Row) error {
-		var last *int64
-		err := row.Scan(&last)
-		if last != nil {
-			*value = *last
-		}
-		return err
 	}
 }

@@ -13,8 +13,6 @@ import (
 
 func bigint(v []byte) int64 { return int64(binary.BigEndian.Uint64(v)) } //nolint:gosec // two's complement on the wire
 
-func integer(v []byte) int { return int(int32(binary.BigEndian.Uint32(v))) } //nolint:gosec // two's complement on the wire
-
 // PostgreSQL counts microseconds from the year 2000.
 var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
 
