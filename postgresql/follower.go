@@ -113,9 +113,10 @@ const (
 	selectWatermark = `
 		select position, set_config('event_piper.watermark', least(position, oldest[1])::text, true)::bigint, writers,
 			coalesce(oldest[2], 0)
-		from (select coalesce(pg_sequence_last_value($1), 0) as position) s
+		from (select coalesce(pg_sequence_last_value($1::oid::regclass), 0) as position) s
 		cross join lateral (
-			select count(*) as writers, min(array[before, coalesce(pid, 0)]) as oldest from events_writers where position >= 0
+			select count(*) as writers, pg_catalog.min(array[before, coalesce(pid, 0)]) as oldest
+			from events_writers where position >= 0
 		) w`
 	// The events of the consumers in $2 with their small payloads or, if it is null, those of all without, among the next
 	// $3 ids, of which it also tells the last that there is: what is for others stays where it is. If all of the next ids were
@@ -133,7 +134,7 @@ const (
 			offset 0
 		) next
 		left join lateral (select * from events where id > $1 and id <= last order by id limit $3) e
-			on $2::text[] is null or subscriber in (select pg_catalog.unnest($2::text[]))`
+			on $2::text[] is null or subscriber::text in (select pg_catalog.unnest($2::text[]))`
 )
 
 // collectEvents takes the rows of selectEvents into r, whose position moves past them.

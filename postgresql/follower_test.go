@@ -65,6 +65,7 @@ func TestReadsGoOnPastIdsThatWereRolledBack(t *testing.T) {
 	}
 }
 
+// A follower that comes back after a long time must get ahead by bounded steps, whatever lies between.
 func TestAReadGoesPastABoundedNumberOfOthersEvents(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.New(t)

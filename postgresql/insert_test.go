@@ -290,5 +290,3 @@ func TestDeleteAndTruncateRecordWhatWasPruned(t *testing.T) {
 		t.Errorf("the page after truncate: %+v (%v), want pruned and newest 10", pages, err)
 	}
 }
-
-// A follower that comes back after a long time must get ahead by bounded steps, whatever lies between.

@@ -77,7 +77,7 @@ func (l *listener) checkSequence(ctx context.Context, conn *pgx.Conn) error {
 	var cache int64
 	var readable bool
 	err := conn.QueryRow(ctx, `select seqrelid, seqcache, has_sequence_privilege(seqrelid, 'select')
-		from pg_sequence where seqrelid = pg_get_serial_sequence('events', 'id')::regclass`).Scan(&l.sequence, &cache, &readable)
+		from pg_sequence where seqrelid = pg_get_serial_sequence('events', 'id')::regclass::oid`).Scan(&l.sequence, &cache, &readable)
 	switch {
 	case err != nil:
 		return fmt.Errorf("look at the sequence of events.id: %w", err)

@@ -43,7 +43,7 @@ const (
 		cross join lateral (
 			select id, type, "timestamp", payload
 			from events
-			where (subscriber, id) > (q.consumer, q.after) and (subscriber, id) <= (q.consumer, $4::bigint)
+			where (subscriber::text, id) > (q.consumer, q.after) and (subscriber::text, id) <= (q.consumer, $4::bigint)
 			order by subscriber, id limit q.most + 1
 		) e`
 	// Retention is looked at after the events or their payloads: what a page misses was deleted before it was read.

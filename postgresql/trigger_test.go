@@ -292,9 +292,17 @@ func TestAFunctionInOurSchemaDoesNotStandInForABuiltInOne(t *testing.T) {
 		"trap(bigint, bigint) returns bigint",
 		"pg_sequence_last_value(regclass) returns bigint", "pg_column_size(json) returns int", "pg_column_compression(json) returns text",
 		"array_length(text[], int) returns int", "unnest(bigint[]) returns setof bigint", "pg_is_in_recovery() returns boolean",
+		// These fit better than what is meant, if the types are not said.
+		"trap(bigint[], bigint[]) returns bigint[]", "trap(event_name, text) returns boolean", "trap(oid, regclass) returns boolean",
+		"pg_sequence_last_value(oid) returns bigint", "pg_sequence_last_value(text) returns bigint",
 	} {
 		exec(t, hostile, "create function public."+f+trap)
 	}
+	exec(t, hostile, "create aggregate public.min(bigint[]) (sfunc = public.trap, stype = bigint[], initcond = '{}')")
+	for _, operator := range []string{"=", "<>", "<", ">", "<=", ">="} {
+		exec(t, hostile, "create operator public."+operator+" (leftarg = event_name, rightarg = text, function = public.trap)")
+	}
+	exec(t, hostile, "create operator public.= (leftarg = oid, rightarg = regclass, function = public.trap)")
 	for _, name := range []string{"max", "min"} {
 		exec(t, hostile, "create aggregate public."+name+"(bigint) (sfunc = public.trap, stype = bigint, initcond = '0')")
 	}
