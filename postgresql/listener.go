@@ -55,6 +55,9 @@ func (l *listener) await(ctx context.Context, pause time.Duration) (rings int, e
 // minServerVersion is what idle_session_timeout came with.
 const minServerVersion = 140000
 
+var errStandby = errors.New(
+	"the server is a hot standby, which has no LISTEN, lags behind, and does not see the writers' locks: connect to the primary")
+
 // checkServer refuses a server on which LISTEN cannot work.
 func checkServer(ctx context.Context, conn *pgx.Conn) error {
 	var version int
@@ -66,7 +69,7 @@ func checkServer(ctx context.Context, conn *pgx.Conn) error {
 	case version < minServerVersion:
 		return fmt.Errorf("the server is PostgreSQL %d, which is older than %d", version/10000, minServerVersion/10000)
 	case standby:
-		return errors.New("the server is a hot standby, which has no LISTEN and does not see the writers' locks: connect to the primary")
+		return errStandby
 	}
 	return nil
 }

@@ -51,8 +51,10 @@ const (
 		select n, through
 		from pg_catalog.unnest($1::text[]) with ordinality as q (consumer, n)
 		join events_pruned p on p.subscriber = q.consumer`
-	// Null before the first id is drawn.
-	selectSequence = "select coalesce(pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass), 0)"
+	// The sequence's position, which is null before the first id is drawn. The present that a page ends at may be another
+	// connection's, which says nothing of what this one is connected to.
+	selectSequence = `
+		select pg_is_in_recovery(), coalesce(pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass), 0)`
 )
 
 // readPages reads as Store.Pages promises, up to the given present, in one round trip while payloads are small.
@@ -65,6 +67,7 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 		consumers[i], cursors[i], limits[i] = q.Consumer, q.After, int32(q.Limit) //nolint:gosec // bounded by the pager
 		pages[i] = core.Page{Next: max(q.After, through.newest), Newest: through.newest}
 	}
+	var standby bool
 	var sequence int64
 	send := func(read func(*pgx.Batch)) error {
 		var batch pgx.Batch
@@ -78,7 +81,7 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 			}
 			return rows.Err()
 		})
-		batch.Queue(selectSequence).QueryRow(func(row pgx.Row) error { return row.Scan(&sequence) })
+		batch.Queue(selectSequence).QueryRow(func(row pgx.Row) error { return row.Scan(&standby, &sequence) })
 		return conn.SendBatch(ctx, &batch).Close()
 	}
 
@@ -103,7 +106,10 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 		}
 		dropDeleted(pages)
 	}
-	if sequence < through.newest {
+	switch {
+	case standby:
+		return nil, fmt.Errorf("read pages: %w", errStandby)
+	case sequence < through.newest:
 		return nil, fmt.Errorf("read pages: the database has drawn ids up to %d and its newest event was %d: it was replaced",
 			sequence, through.newest)
 	}

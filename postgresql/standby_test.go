@@ -1,0 +1,67 @@
+package postgresql_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/event-piper/event-piper/core"
+	"github.com/event-piper/event-piper/postgresql"
+	"github.com/event-piper/event-piper/postgresql/pgtest"
+)
+
+// One that lags behind would end a page where the primary does, with the last events missing.
+func TestAStandbyIsRefused(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Server(t, nil)
+	if _, _, err := postgresql.Migrate(t.Context(), server.DSN()); err != nil {
+		t.Fatal(err)
+	}
+	conn := connect(t, server.DSN())
+	exec(t, conn, insert)
+	dir := query[string](t, conn, "show data_directory")
+	if err := server.Halt(false); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "standby.signal"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Resume(); err != nil {
+		t.Fatal(err)
+	}
+
+	store := open(t, server.DSN())
+	solo, err := postgresql.OpenSolo(server.DSN(), "event-piper test", true, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(solo.Close)
+	page := func(known int64) func(context.Context) error {
+		return func(ctx context.Context) error {
+			_, err := store.Pages(ctx, []core.PageQuery{{Consumer: "toto", Limit: 10}}, known)
+			return err
+		}
+	}
+	for what, read := range map[string]func(context.Context) error{
+		"follow": func(ctx context.Context) error {
+			f, err := store.Follow(ctx)
+			if err == nil {
+				f.Close()
+			}
+			return err
+		},
+		"a page":                             page(0),
+		"a page up to a position of another": page(1),
+		"a poll": func(ctx context.Context) error {
+			_, err := solo.Poll(ctx, core.Poll{Consumer: "toto", Limit: 10})
+			return err
+		},
+	} {
+		if err := read(t.Context()); err == nil || !strings.Contains(err.Error(), "standby") {
+			t.Errorf("%s: %v, want an error that names the standby", what, err)
+		}
+	}
+}
