@@ -10,7 +10,7 @@ package core
 // has the next one read meanwhile. There is no hand-over between the two and no queue: a
 // session that reads slowly falls behind into history.
 //
-// Its methods are called by one goroutine at a time.
+// Its methods are called by one goroutine at a time, but Discard by any.
 type Session struct {
 	// Set at construction.
 	hub   *Hub

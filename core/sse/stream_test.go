@@ -441,3 +441,33 @@ func TestAStalledClientIsEndedAndDoesNotSlowOthers(t *testing.T) {
 		}
 	})
 }
+
+func TestAStalledClientKeepsNoHistory(t *testing.T) {
+	inEveryWay(t, func(t *testing.T, w way) {
+		s := newService(t, w)
+		s.http.Client().Transport.(*http.Transport).HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}
+		const events, size = 4000, 4 << 10
+		payload := `"` + strings.Repeat("x", size) + `"`
+		tx := s.store.Begin()
+		for range events {
+			tx.Insert("toto", "insert", payload)
+		}
+		tx.Commit()
+		eventually(t, "the hub to have read all", func() bool { return s.hub.Status().Position == events })
+		resp, cancel := s.get(t, http.MethodGet, "toto", "?after=0") // and never read
+		defer cancel()
+		defer func() { _ = resp.Body.Close() }()
+		// A page has come, and was not taken in whole: a session settles when it is dropped.
+		eventually(t, "the history to be dropped", func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for st := range s.streams {
+				return s.Stats().Bytes.Load() > size && st.session.Settled()
+			}
+			return false
+		})
+		if n := s.Stats().Bytes.Load(); n >= events*size {
+			t.Errorf("%d bytes were written to a client that reads nothing", n)
+		}
+	})
+}
