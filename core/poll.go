@@ -23,11 +23,22 @@ type Batch struct {
 	Cursor int64
 	// More reports that there is another batch right now.
 	More bool
+
+	release func()
+}
+
+// Release tells that the batch is of no more use. Until then one with events counts as a session, so that the limits hold
+// for answers that their clients take long to receive.
+func (b Batch) Release() {
+	if b.release != nil {
+		b.release()
+	}
 }
 
 // Poller answers polls. It returns as soon as there is at least one event, else an empty batch after the
 // wait, and ctx's error when ctx ends. A *ResetError reports a cursor that cannot be continued, an error
-// that is ErrUnavailable, ErrTooManySessions or ErrTooManySessionsOfConsumer a reason to try again later.
+// that is ErrUnavailable, ErrTooManySessions or ErrTooManySessionsOfConsumer a reason to try again later. The
+// caller must release the batch.
 type Poller interface {
 	Poll(ctx context.Context, p Poll) (Batch, error)
 }
@@ -47,9 +58,16 @@ func (h *Hub) Poll(ctx context.Context, p Poll) (answer Batch, _ error) {
 	if err != nil {
 		return Batch{}, err
 	}
-	defer s.Close()
 	h.beginPoll()
-	defer func() { h.endPoll(&answer) }()
+	defer func() {
+		h.endPoll(&answer)
+		if len(answer.Events) == 0 {
+			s.Close()
+			return
+		}
+		s.Discard()
+		answer.release = s.Close
+	}()
 	if len(p.Types) == 0 {
 		s.pageLimit = p.Limit // what this poll leaves of a page is read again by the next
 	}

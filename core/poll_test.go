@@ -27,6 +27,7 @@ func (w *world) poll(ctx context.Context, p core.Poll) answer {
 	}
 	start := time.Now()
 	batch, err := w.hub.Poll(ctx, p)
+	batch.Release()
 	a := answer{Batch: batch, err: err, in: time.Since(start)}
 	for _, e := range batch.Events {
 		a.ids = append(a.ids, e.ID)
@@ -211,5 +212,16 @@ func TestPollsAreSessionsWithinTheLimits(t *testing.T) {
 		}
 		r.Close()
 		w.poll(w.Context(), core.Poll{Limit: 1}).want(t, 0, 0, false)
+
+		id := w.insert("toto", 1)[0]
+		batch, err := w.hub.Poll(w.Context(), core.Poll{Consumer: "toto", Limit: 1, Wait: time.Second})
+		if err != nil || len(batch.Events) != 1 {
+			t.Fatalf("%d events (%v), want 1", len(batch.Events), err)
+		}
+		if a := w.poll(w.Context(), core.Poll{Limit: 1}); !errors.Is(a.err, core.ErrTooManySessionsOfConsumer) {
+			t.Errorf("while an answer is written: %v, want %v", a.err, core.ErrTooManySessionsOfConsumer)
+		}
+		batch.Release()
+		w.poll(w.Context(), core.Poll{Limit: 1}).want(t, 0, id, false, id)
 	})
 }

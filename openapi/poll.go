@@ -149,6 +149,7 @@ func (c Config) poll(ctx context.Context, in *pollInput) (*pollOutput, error) {
 		if in.applied != "" {
 			ctx.SetHeader("Preference-Applied", in.applied)
 		}
+		defer batch.Release()
 		writeBatch(ctx, batch)
 	}}, nil
 }
@@ -162,8 +163,13 @@ func writeBatch(ctx huma.Context, batch core.Batch) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	conn := http.NewResponseController(w)
 	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-	if _, err := w.Write(body); err != nil {
+	last := len(body) - 1
+	if _, err := w.Write(body[:last]); err != nil {
 		return // the client is gone, and the connection with it
+	}
+	batch.Release() // before the client can know that it is answered, and ask again
+	if _, err := w.Write(body[last:]); err != nil {
+		return
 	}
 	if conn.Flush() == nil {
 		_ = conn.SetWriteDeadline(time.Time{})

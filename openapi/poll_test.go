@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/auth"
+	"github.com/event-piper/event-piper/core/coretest"
 	"github.com/event-piper/event-piper/core/problem"
 	"github.com/event-piper/event-piper/openapi"
 )
@@ -395,6 +397,42 @@ func TestConcurrentPolls(t *testing.T) {
 		})
 	}
 	done.Wait()
+}
+
+// sessionsSeen notes how many sessions are open whenever something is written.
+type sessionsSeen struct {
+	*httptest.ResponseRecorder
+	hub  *core.Hub
+	seen []int
+}
+
+func (w *sessionsSeen) Write(b []byte) (int, error) {
+	w.seen = append(w.seen, w.hub.Sessions())
+	return w.ResponseRecorder.Write(b)
+}
+
+// Or clients that take long to receive their answers would not be limited, and a client that asks again would be too soon.
+func TestAnAnswerIsASessionUntilItsLastByte(t *testing.T) {
+	store := coretest.NewStore()
+	hub := core.NewHub(store, core.Limits{Sessions: 1, SessionsPerConsumer: 1, Pagers: 1, TailBytes: 1 << 20}, quiet())
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- hub.Run(ctx) }()
+	<-hub.Started()
+	mux := http.NewServeMux()
+	openapi.Register(mux, openapi.Config{Poller: hub, Authenticate: auth.Middleware(auth.Gateway(), nil), Log: quiet()})
+	store.Insert("toto", "insert", `{}`)
+	w := &sessionsSeen{ResponseRecorder: httptest.NewRecorder(), hub: hub}
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/events/poll?after=0", nil)
+	r.Header.Set(auth.ConsumerHeader, "toto")
+	mux.ServeHTTP(w, r)
+	if !slices.Equal(w.seen, []int{1, 0}) || w.Code != http.StatusOK || w.Body.Len() == 0 {
+		t.Errorf("status %d, %q, with %d sessions at each write; want 200 with 1 and 0 sessions", w.Code, w.Body, w.seen)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("the hub ended with %v", err)
+	}
 }
 
 func TestClientGoesAway(t *testing.T) {

@@ -172,6 +172,7 @@ func next(t *testing.T, hub *core.Hub, cursor int64) core.Batch {
 	t.Helper()
 	for {
 		batch, err := hub.Poll(t.Context(), core.Poll{Consumer: "toto", After: cursor, Limit: 100, Wait: 30 * time.Second})
+		batch.Release()
 		if err == nil && len(batch.Events) > 0 {
 			return batch
 		}
@@ -262,6 +263,7 @@ func TestEventsOfManyConsumersAreReadInASecondStep(t *testing.T) {
 		names[i] = "consumer-" + string(rune('a'+i%20)) + string(rune('a'+i/20))
 		readers.Go(func() {
 			batch, err := hub.Poll(ctx, core.Poll{Consumer: names[i], After: core.FromStart, Limit: 2, Wait: 30 * time.Second})
+			batch.Release()
 			if err != nil || len(batch.Events) == 0 {
 				t.Errorf("%s got nothing: %v", names[i], err)
 				return

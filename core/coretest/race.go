@@ -300,6 +300,7 @@ func (run *run) poll(ctx context.Context, r *rand.Rand, got *account, cursor int
 	batch, err := run.hub.Poll(ctx, core.Poll{
 		Consumer: got.consumer, After: cursor, Limit: 1 + r.IntN(20), Wait: time.Duration(r.IntN(20)) * time.Millisecond,
 	})
+	defer batch.Release()
 	switch {
 	case errors.Is(err, core.ErrUnavailable):
 		pause(ctx, r)

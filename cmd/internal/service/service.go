@@ -46,7 +46,7 @@ func (c *Config) Define(s *settings.Set, port int) {
 	s.Int(&c.Limits.Pagers, "REPLAY_CONNECTIONS", 4, settings.Between(1, 1000), "Connections, besides the one that follows, that replays may borrow for a page at a time.")
 
 	s.Section("Sessions")
-	s.Int(&c.Limits.Sessions, "MAX_SESSIONS", 10_000, settings.Between(1, 10_000_000), "Streams and waiting polls that this instance holds at a time (503 above).")
+	s.Int(&c.Limits.Sessions, "MAX_SESSIONS", 10_000, settings.Between(1, 10_000_000), "Streams, waiting polls and answers being sent that this instance holds at a time (503 above).")
 	s.Int(&c.Limits.SessionsPerConsumer, "MAX_SESSIONS_PER_CONSUMER", 2_000, settings.Between(1, 10_000_000), "Of these, for one consumer (429 above).")
 	s.Int(&c.Limits.TailBytes, "TAIL_BYTES", 32<<20, settings.Between(1<<10, 1<<40), "Memory for recent events, which are delivered without the database.")
 
