@@ -3,9 +3,15 @@ package postgresql
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/jackc/pgx/v5"
 )
+
+// Named reports whether a DSN or, without one, libpq's variables say which database to use.
+func Named(dsn string) bool {
+	return dsn != "" || os.Getenv("PGHOST") != "" || os.Getenv("PGSERVICE") != ""
+}
 
 // connConfig reads a DSN (or, for what it leaves out, libpq's PG* variables) and adds what our reads rely on.
 func connConfig(dsn, application string) (*pgx.ConnConfig, error) {

@@ -16,6 +16,7 @@ import (
 	"github.com/event-piper/event-piper/core/settings"
 	"github.com/event-piper/event-piper/core/web"
 	"github.com/event-piper/event-piper/openapi"
+	"github.com/event-piper/event-piper/postgresql"
 )
 
 func main() { os.Exit(service.Exit("poll", os.Stderr, run(os.Args[1:]))) }
@@ -34,7 +35,7 @@ func run(args []string) error {
 	switch {
 	case probe:
 		return service.Probe(&c)
-	case !c.NamesDatabase():
+	case !postgresql.Named(c.DatabaseURL):
 		return errors.New("DATABASE_URL is not set")
 	}
 	return service.Run(&c, service.Program{Name: "event-piper poll", Routes: func(s *service.Service) error {

@@ -66,7 +66,7 @@ func run(args []string) error {
 	if err := s.Parse(args, os.Getenv); err != nil {
 		return err
 	}
-	development := !c.NamesDatabase()
+	development := !postgresql.Named(c.DatabaseURL)
 	switch {
 	case command == "health":
 		return service.Probe(&c.Config)

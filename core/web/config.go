@@ -46,7 +46,6 @@ func (c *Config) Define(s *settings.Set, port int) {
 	s.String(&c.Address, "ADDRESS", "", "IP address or host name to listen on; all addresses unless given.")
 	s.String(&c.TLSCertFile, "TLS_CERT_FILE", "", "PEM file with the certificate chain, for HTTPS; read again when it changes.")
 	s.String(&c.TLSKeyFile, "TLS_KEY_FILE", "", "PEM file with the certificate's private key; read again when it changes.")
-	s.List(&c.CORSOrigins, "CORS_ORIGINS", "Origins whose pages may read answers, such as https://app.example.com; * is every origin, without cookies.")
 	s.Duration(&c.LameDuck, "LAME_DUCK", 0, between(0, time.Hour), "On SIGTERM, how long to go on serving while the health check already says not ready.")
 	s.Duration(&c.DrainTime, "DRAIN_TIME", 10*time.Second, between(0, time.Hour), "After that, the time over which open streams and requests are ended.")
 
@@ -57,7 +56,7 @@ func (c *Config) Define(s *settings.Set, port int) {
 	s.Int(&c.MaxURLBytes, "MAX_URL_BYTES", 8<<10, settings.Between(256, 1<<20), "Length of a URL above which a request is refused (414).")
 	s.Int(&c.RequestRate, "REQUEST_RATE", 0, settings.Between(0, 1_000_000), "Requests per second of one consumer above which they are refused (429); 0 is no limit.")
 
-	c.DefineLog(s)
+	c.DefineHandler(s)
 
 	s.Check("TLS_KEY_FILE", func() error {
 		if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
@@ -65,11 +64,14 @@ func (c *Config) Define(s *settings.Set, port int) {
 		}
 		return nil
 	})
-	s.Check("CORS_ORIGINS", func() error { return checkOrigins(c.CORSOrigins) })
 }
 
-// DefineLog defines the settings of the log alone, for a program that does not listen itself.
-func (c *Config) DefineLog(s *settings.Set) {
+// DefineHandler defines the settings of the handler and its log alone, for a program that does not listen itself.
+func (c *Config) DefineHandler(s *settings.Set) {
+	s.Section("Browsers")
+	s.List(&c.CORSOrigins, "CORS_ORIGINS", "Origins whose pages may read answers, such as https://app.example.com; * is every origin, without cookies.")
+	s.Check("CORS_ORIGINS", func() error { return checkOrigins(c.CORSOrigins) })
+
 	s.Section("Logging")
 	s.Choice(&c.LogFormat, "LOG_FORMAT", "auto", []string{"auto", "text", "json"}, "Format of the log; auto is text on a terminal and json elsewhere.")
 	s.Choice(&c.LogLevel, "LOG_LEVEL", "info", []string{"debug", "info", "warn", "error"}, "Least important level that is logged.")

@@ -1,11 +1,12 @@
 // Poll is GET /events/poll as an AWS Lambda, behind an API Gateway HTTP API or a Function URL.
 //
-// Settings come from the environment: DATABASE_URL, POLL_WAIT, and those of authentication and logging that
-// the containers have, too. An environment holds one connection, and listens only while a poll waits.
+// Settings come from the environment: DATABASE_URL, POLL_WAIT, and those of authentication, browsers and logging
+// that the containers have, too. An environment holds one connection, and listens only while a poll waits.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -33,7 +34,7 @@ func (c *config) define(s *settings.Set) {
 	s.Secret(&c.databaseURL, "DATABASE_URL", "PostgreSQL connection string; what it leaves out is taken from libpq's PG* variables.")
 	s.Choice(&c.pollWait, "POLL_WAIT", "listen", []string{"listen", "interval"}, "listen: LISTEN while a poll waits; interval: read again and again, for a pooler without LISTEN.")
 	c.auth.Define(s)
-	c.web.DefineLog(s)
+	c.web.DefineHandler(s)
 }
 
 func main() {
@@ -52,6 +53,9 @@ func newHandler(ctx context.Context, args []string, getenv func(string) string) 
 	c.define(s)
 	if err := s.Parse(args, getenv); err != nil {
 		return nil, nil, err
+	}
+	if !postgresql.Named(c.databaseURL) {
+		return nil, nil, errors.New("DATABASE_URL is not set")
 	}
 	log := web.Logger(c.web.LogFormat, c.web.LogLevel, os.Stderr)
 	authenticator, err := c.auth.Open(ctx, log)

@@ -6,9 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/event-piper/event-piper/core/settings"
 	"github.com/event-piper/event-piper/functions/gateway/gatewaytest"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
@@ -18,11 +21,34 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 func TestAWrongSettingStopsTheStart(t *testing.T) {
 	for want, env := range map[string]map[string]string{
 		`POLL_WAIT: "never" is not one of listen, interval`: {"POLL_WAIT": "never"},
-		`JWT_SECRET takes at least 32 bytes`:                {"AUTH": "jwt", "JWT_SECRET": "short"},
+		`JWT_SECRET takes at least 32 bytes`:                {"DATABASE_URL": "postgres://localhost/events", "AUTH": "jwt", "JWT_SECRET": "short"},
+		`DATABASE_URL is not set`:                           {},
 	} {
 		_, _, err := newHandler(t.Context(), nil, func(name string) string { return env[name] })
 		if err == nil || err.Error() != want {
 			t.Errorf("the start with %v: want the error %q, got %v", env, want, err)
+		}
+	}
+}
+
+func TestTheTemplateSetsWhatTheFunctionKnows(t *testing.T) {
+	template, err := os.ReadFile(filepath.Join("..", "..", "template.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, function, _ := strings.Cut(string(template), "\n  PollFunction:\n")
+	_, variables, _ := strings.Cut(function, "\n        Variables:\n")
+	variables, _, _ = strings.Cut(variables, "\n\n")
+	names := regexp.MustCompile(`(?m)^          (\w+):`).FindAllStringSubmatch(variables, -1)
+	if len(names) == 0 {
+		t.Fatal("the template sets nothing")
+	}
+	var c config
+	s := settings.New("poll", "")
+	c.define(s)
+	for _, name := range names {
+		if help := s.Help(); !regexp.MustCompile(`\b` + name[1] + `\b`).MatchString(help) {
+			t.Errorf("the template sets %s, which is none of the function's settings:\n%s", name[1], help)
 		}
 	}
 }

@@ -54,11 +54,6 @@ func (c *Config) Define(s *settings.Set, port int) {
 	c.Web.Define(s, port)
 }
 
-// NamesDatabase reports whether the settings or libpq's variables say which database to use.
-func (c *Config) NamesDatabase() bool {
-	return c.DatabaseURL != "" || os.Getenv("PGHOST") != "" || os.Getenv("PGSERVICE") != ""
-}
-
 // Service is a container's parts, ready for its routes to be added.
 type Service struct {
 	Log     *slog.Logger
