@@ -184,14 +184,15 @@ func (s *Solo) read(ctx context.Context, p core.Poll, cursor int64, now present,
 		batch := core.Batch{Cursor: page.Next, More: page.More}
 		bytes := 0
 		for i, e := range page.Events {
-			if bytes >= maxReadBytes { // Lambda's answers are bounded
+			if !p.Types.Want(e.Type) {
+				continue
+			}
+			bytes += len(e.Payload)
+			if len(batch.Events) > 0 && bytes > maxReadBytes { // Lambda's answers are bounded
 				batch.Cursor, batch.More = page.Events[i-1].ID, true
 				break
 			}
-			if p.Types.Want(e.Type) {
-				batch.Events = append(batch.Events, e)
-				bytes += len(e.Payload)
-			}
+			batch.Events = append(batch.Events, e)
 		}
 		if len(batch.Events) > 0 || !page.More || !time.Now().Before(deadline) {
 			return batch, nil
