@@ -35,6 +35,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		default:
 			return err
 		}
+		h.sweep(time.Now())
 		pause := backoff(failures)
 		failures++
 		h.log.Warn("not following the database", "error", err, "retry_in", pause)

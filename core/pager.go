@@ -111,7 +111,7 @@ func (p *pager) deliver(sessions []*Session, queries []PageQuery, pages []Page) 
 			s.page, s.found = page, true
 		case s.page == nil:
 			h.counters.reset(reset.Reason)
-			s.cursor, s.err = reset.Resume(), reset
+			s.err = reset
 		}
 		s.wake()
 	}

@@ -147,6 +147,26 @@ func TestPollReportsResets(t *testing.T) {
 	})
 }
 
+// A poll that is over looks at the cursor, whatever has come since it last took something.
+func TestAResetMovesTheCursorWhenItIsTaken(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		ids := w.insert("toto", 5)
+		w.Delete("toto", ids[1])
+		synctest.Wait()
+		r := w.open("toto", 0)
+		for _, want := range []int64{0, ids[1]} {
+			_, err := r.Take(nil, 10, 1<<20)
+			if _, reset := errors.AsType[*core.ResetError](err); reset != (want > 0) {
+				t.Errorf("took %v, want a reset: %t", err, want > 0)
+			}
+			synctest.Wait()
+			if got := r.Cursor(); got != want {
+				t.Errorf("the cursor is %d, want %d", got, want)
+			}
+		}
+	})
+}
+
 func TestWaitingPollsAreAnsweredAtShutdown(t *testing.T) {
 	in(t, roomy, func(w *world) {
 		go func() {

@@ -1,5 +1,7 @@
 package core
 
+import "errors"
+
 // Session is a cursor of one consumer: the state of the one reading loop that replay and live, SSE and
 // long-poll share. The loop is
 //
@@ -46,6 +48,9 @@ func (s *Session) Take(events []*Event, limit, maxBytes int) ([]*Event, error) {
 	defer h.mu.Unlock()
 	if err := s.err; err != nil {
 		s.err = nil
+		if reset, ok := errors.AsType[*ResetError](err); ok {
+			s.cursor = reset.Resume() // not before it is known: whoever asks for the cursor would be told of no gap
+		}
 		return events, err
 	}
 	for !s.closed {
