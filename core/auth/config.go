@@ -36,7 +36,7 @@ func (c *Config) Define(s *settings.Set) {
 	s.Duration(&c.JWT.Leeway, "JWT_LEEWAY", 30*time.Second, settings.Between(time.Duration(0), 10*time.Minute), "Clock difference to tolerate.")
 }
 
-// Open returns the authenticator that the settings ask for. Its keys, if any, are read until ctx ends.
+// Open returns the authenticator that the settings ask for. Ctx bounds the first reading of its keys.
 func (c *Config) Open(ctx context.Context, log *slog.Logger) (Authenticator, error) {
 	if c.Mode == "gateway" {
 		return Gateway(), nil

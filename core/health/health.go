@@ -18,15 +18,12 @@ type Health struct {
 // Stop makes the service not ready, because it is about to end.
 func (h *Health) Stop() { h.stopping.Store(true) }
 
-// Stopping reports whether Stop was called.
-func (h *Health) Stopping() bool { return h.stopping.Load() }
-
 // Register adds the routes: /manage/health/live as long as the process answers, /manage/health/ready and
 // /manage/health while events are delivered and the service is not about to end.
 func (h *Health) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /manage/health/live", func(w http.ResponseWriter, _ *http.Request) { answer(w, "") })
 	ready := func(w http.ResponseWriter, r *http.Request) {
-		if h.Stopping() {
+		if h.stopping.Load() {
 			answer(w, "shutting down")
 			return
 		}

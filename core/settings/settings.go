@@ -33,7 +33,6 @@ type Set struct {
 type setting struct {
 	name, flag, section string
 	def, takes, help    string
-	isSwitch            bool
 	set                 func(string) error
 	fromFlag            bool
 }
@@ -95,14 +94,6 @@ func (s *Set) Duration(p *time.Duration, name string, def time.Duration, r Range
 	})
 }
 
-// Bool defines a switch. Its flag alone, without a value, means true.
-func (s *Set) Bool(p *bool, name string, def bool, help string) {
-	define(s, p, name, def, strconv.FormatBool(def), "true or false", help, func(v string) (bool, bool) {
-		b, err := strconv.ParseBool(v)
-		return b, err == nil
-	})
-}
-
 // Choice defines a text that is one of those allowed.
 func (s *Set) Choice(p *string, name, def string, allowed []string, help string) {
 	takes := "one of " + strings.Join(allowed, ", ")
@@ -135,8 +126,7 @@ func (s *Set) Check(name string, condition func() error) {
 
 func define[T any](s *Set, p *T, name string, def T, shown, takes, help string, parse func(string) (T, bool)) {
 	*p = def
-	_, isBool := any(def).(bool)
-	s.define(&setting{name: name, def: shown, takes: takes, help: help, isSwitch: isBool, set: func(text string) error {
+	s.define(&setting{name: name, def: shown, takes: takes, help: help, set: func(text string) error {
 		v, ok := parse(text)
 		if !ok {
 			return fmt.Errorf("%q is not %s", text, takes)
@@ -150,19 +140,14 @@ func (s *Set) define(d *setting) {
 	d.section = s.section
 	d.flag = strings.ReplaceAll(strings.ToLower(d.name), "_", "-")
 	s.settings = append(s.settings, d)
-	set := func(v string) error {
+	s.flags.Func(d.flag, d.help, func(v string) error {
 		d.fromFlag = true
 		err := d.set(v)
 		if err != nil {
 			s.failed = d.failure(err)
 		}
 		return err
-	}
-	if d.isSwitch {
-		s.flags.BoolFunc(d.flag, d.help, set)
-	} else {
-		s.flags.Func(d.flag, d.help, set)
-	}
+	})
 }
 
 func (s *Set) find(name string) *setting {

@@ -12,7 +12,6 @@ import (
 type values struct {
 	port      int
 	heartbeat time.Duration
-	verbose   bool
 	format    string
 	origins   []string
 	url       string
@@ -27,7 +26,6 @@ func exampleSet() (*values, *Set) {
 	s.String(&v.address, "ADDRESS", "", "Address to listen on.")
 	s.Duration(&v.heartbeat, "HEARTBEAT_INTERVAL", 10*time.Second, Between(time.Second, time.Hour), "Silence before a heartbeat.")
 	s.Section("Other")
-	s.Bool(&v.verbose, "VERBOSE", false, "Says more.")
 	s.Choice(&v.format, "LOG_FORMAT", "auto", []string{"auto", "text", "json"}, "Format of the log.")
 	s.List(&v.origins, "CORS_ORIGINS", "Origins that may read.")
 	s.Secret(&v.url, "DATABASE_URL", "Where the a|b events are.")
@@ -80,12 +78,12 @@ func TestAFlagBeatsTheEnvironmentWhichBeatsTheDefault(t *testing.T) {
 
 func TestEveryKindOfSettingIsRead(t *testing.T) {
 	v, s := exampleSet()
-	err := s.Parse([]string{"--verbose", "--heartbeat-interval", "1m30s"},
+	err := s.Parse([]string{"--heartbeat-interval", "1m30s"},
 		env("LOG_FORMAT=json", "CORS_ORIGINS= https://a.example ,,https://b.example", "DATABASE_URL=postgres://u:p@h/d"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !v.verbose || v.heartbeat != 90*time.Second || v.format != "json" || v.url != "postgres://u:p@h/d" ||
+	if v.heartbeat != 90*time.Second || v.format != "json" || v.url != "postgres://u:p@h/d" ||
 		!slices.Equal(v.origins, []string{"https://a.example", "https://b.example"}) {
 		t.Errorf("values differ from what was given: %+v", *v)
 	}
@@ -103,7 +101,6 @@ func TestAWrongValueIsOneLineThatNamesTheSetting(t *testing.T) {
 		"two lines":        {nil, []string{"PORT=1\n2"}, `PORT: "1\n2" is not a whole number from 0 to 65535`, 1},
 		"no unit":          {nil, []string{"HEARTBEAT_INTERVAL=10"}, `HEARTBEAT_INTERVAL: "10" is not a duration from 1s to 1h, with a unit (ms, s, m, h)`, 1},
 		"not a choice":     {nil, []string{"LOG_FORMAT=xml"}, `LOG_FORMAT: "xml" is not one of auto, text, json`, 1},
-		"not a switch":     {nil, []string{"VERBOSE=maybe"}, `VERBOSE: "maybe" is not true or false`, 1},
 		"check":            {nil, []string{"PORT=1", "ADDRESS=nowhere"}, `ADDRESS: is nowhere`, 1},
 		"check of a flag":  {[]string{"--address=nowhere"}, []string{"PORT=1"}, `ADDRESS (--address): is nowhere`, 2},
 		"wrong flag value": {[]string{"--port", "abc"}, nil, `PORT (--port): "abc" is not a whole number from 0 to 65535`, 2},
@@ -148,8 +145,6 @@ Server:
         Silence before a heartbeat. Takes a duration from 1s to 1h, with a unit (ms, s, m, h).
 
 Other:
-  VERBOSE, --verbose (default false)
-        Says more. Takes true or false.
   LOG_FORMAT, --log-format (default auto)
         Format of the log. Takes one of auto, text, json.
   CORS_ORIGINS, --cors-origins

@@ -31,7 +31,7 @@ type Config struct {
 
 // Stats count what a Server has done.
 type Stats struct {
-	Streams, Events, Bytes, Heartbeats, Resets, Stalled atomic.Int64
+	Streams, Events, Bytes, Heartbeats, Stalled atomic.Int64
 }
 
 // Server answers GET /events. It must be closed.

@@ -50,7 +50,6 @@ func (st *stream) next(scratch *scratch) (chunk []byte, done bool) {
 	events, err := st.session.Take(scratch.events[:0], chunkEvents, chunkBytes)
 	scratch.events = events
 	if reset, ok := errors.AsType[*core.ResetError](err); ok {
-		st.server.stats.Resets.Add(1)
 		return scratch.use(appendReset(scratch.bytes[:0], reset)), false
 	}
 	switch {
