@@ -63,8 +63,8 @@ begin
         raise exception 'the writer lock of Event Piper is held exclusively';
     end if;
 
-    if pg_catalog.pg_try_advisory_lock(x'4551000000000000'::pg_catalog.int8)
-        and pg_catalog.pg_advisory_unlock(x'4551000000000000'::pg_catalog.int8)
+    if (case when pg_catalog.pg_try_advisory_lock(x'4551000000000000'::pg_catalog.int8)
+        then pg_catalog.pg_advisory_unlock(x'4551000000000000'::pg_catalog.int8) end)
     then
         return new;
     end if;
