@@ -16,6 +16,8 @@ const (
 	readEvents = 2000
 	// pageTimeout bounds one read of history.
 	pageTimeout = 30 * time.Second
+	// maxHeld bounds what sessions hold of pages that they have not taken, about, in bytes. Nothing is read above it.
+	maxHeld = 64 << 20
 )
 
 // pager reads history for the sessions that have fallen behind. While all of its readers are busy the
@@ -27,6 +29,7 @@ type pager struct {
 	// Guarded by hub.mu.
 	queue   []*Session
 	readers int
+	held    int // the bytes of pages that sessions have not taken
 
 	running sync.WaitGroup
 }
@@ -35,9 +38,31 @@ type pager struct {
 func (p *pager) ask(s *Session) {
 	s.paging = true
 	p.queue = append(p.queue, s)
-	if p.readers < p.hub.limits.Pagers && p.hub.ctx.Err() == nil {
+	p.start()
+}
+
+// start starts a reader if there is something to read and one is free. It runs under the hub's mutex.
+func (p *pager) start() {
+	if len(p.queue) > 0 && p.held < maxHeld && p.readers < p.hub.limits.Pagers && p.hub.ctx.Err() == nil {
 		p.readers++
 		p.running.Go(p.read)
+	}
+}
+
+// hold counts a page that a session gets.
+func (p *pager) hold(page *Page) *Page {
+	for _, e := range page.Events {
+		page.bytes += weight(e)
+	}
+	p.held += page.bytes
+	return page
+}
+
+// release counts a page, if there is one, that a session has taken or dropped.
+func (p *pager) release(page *Page) {
+	if page != nil {
+		p.held -= page.bytes
+		p.start()
 	}
 }
 
@@ -68,13 +93,19 @@ func (p *pager) read() {
 	}
 }
 
-// next takes sessions off the queue. With none left, or when the hub has stopped, the reader is gone.
+// next takes sessions off the queue. With none left, enough held, or when the hub has stopped, the reader is gone.
 func (p *pager) next() (_ []*Session, _ []PageQuery, known int64) {
 	h := p.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	p.queue = slices.DeleteFunc(p.queue, func(s *Session) bool { return s.closed })
-	if len(p.queue) == 0 || h.ctx.Err() != nil {
+	p.queue = slices.DeleteFunc(p.queue, func(s *Session) bool {
+		if s.parked {
+			s.paging = false
+			s.wake() // to ask again, if it does not wait for something else
+		}
+		return s.closed || s.parked
+	})
+	if len(p.queue) == 0 || p.held >= maxHeld || h.ctx.Err() != nil {
 		p.readers--
 		return nil, nil, 0
 	}
@@ -103,12 +134,12 @@ func (p *pager) deliver(sessions []*Session, queries []PageQuery, pages []Page) 
 		}
 		reset := page.Reset(queries[i])
 		switch {
-		case queries[i].After != s.readThrough():
-			// The session has dropped what this page follows.
+		case s.parked || queries[i].After != s.readThrough():
+			// The session waits, or has dropped what this page follows.
 		case reset == nil && s.page != nil:
-			s.ahead = page
+			s.ahead = p.hold(page)
 		case reset == nil:
-			s.page, s.found = page, true
+			s.page, s.found = p.hold(page), true
 		case s.page == nil:
 			h.counters.reset(reset.Reason)
 			s.err = reset

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -179,6 +180,80 @@ func TestHistoryThatIsDiscardedIsReadAgain(t *testing.T) {
 		}
 		if r.More() || !r.Settled() {
 			t.Errorf("in the end more is %t and settled %t, want false and true", r.More(), r.Settled())
+		}
+	})
+}
+
+// However many sessions there are, and however long it takes until they take what was read for them.
+func TestHistoryThatNobodyTakesHoldsBackTheRest(t *testing.T) {
+	limits := roomy
+	limits.TailBytes = 1 // all but the newest event is history
+	in(t, limits, func(w *world) {
+		payload := `"` + strings.Repeat("x", 4<<20) + `"`
+		want := []int64{w.Insert("toto", "insert", payload), w.Insert("toto", "insert", payload)}
+		w.insert("titi", 1)
+		synctest.Wait()
+		w.SetFaults(coretest.Faults{MaxPages: 1, MaxPageEvents: 1})
+		readers := make([]*reader, 20)
+		for i := range readers {
+			readers[i] = w.open("toto", core.FromStart)
+			_, _ = readers[i].Take(nil, 1, 1) // asks
+		}
+		synctest.Wait()
+		if held := w.Calls().Pages; held < 5 || held > 10 {
+			t.Errorf("%d pages of about 8 MB were read and not taken, want the bound of 64 MB, and what two readers had begun", held)
+		}
+		for _, r := range readers[:5] {
+			r.Close()
+		}
+		for _, r := range readers[5:12] {
+			r.Discard()
+		}
+		got := make([][]int64, len(readers))
+		for range len(want) * len(readers) { // in each round somebody holds a page
+			for i, r := range readers[5:] {
+				ids, err := r.take()
+				if err != nil {
+					t.Fatal(err)
+				}
+				got[5+i] = append(got[5+i], ids...)
+			}
+		}
+		for i, ids := range got[5:] {
+			if !slices.Equal(ids, want) {
+				t.Errorf("reader %d got %v, want %v", 5+i, ids, want)
+			}
+		}
+	})
+}
+
+// A session that waits for its client is woken, but gets nothing to keep.
+func TestASessionThatWaitsGetsNoHistory(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		ids := w.insert("toto", 10)
+		synctest.Wait()
+		read := make(chan struct{})
+		w.SetFaults(coretest.Faults{Fail: func(context.Context, string) error {
+			<-read
+			return nil
+		}})
+		var readers []*reader
+		for range roomy.Pagers + 1 { // the last of them waits for a free reader of history
+			r := w.open("toto", core.FromStart)
+			_, _ = r.Take(nil, 1, 1) // asks
+			synctest.Wait()
+			readers = append(readers, r)
+		}
+		for _, r := range readers {
+			r.Discard()
+		}
+		close(read)
+		synctest.Wait()
+		for i, r := range readers {
+			if !r.Settled() || r.wakes.Load() == 0 {
+				t.Errorf("reader %d is settled: %t, with %d wakes; want to be settled and woken", i, r.Settled(), r.wakes.Load())
+			}
+			r.want("afterwards", ids...)
 		}
 	})
 }

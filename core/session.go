@@ -29,6 +29,7 @@ type Session struct {
 	taken     int   // how many events of page have been taken
 	ahead     *Page // what follows page
 	paging    bool  // a page has been asked for
+	parked    bool  // no page is wanted before the next Take
 	replaying bool  // the last events came from history, or the next ones will
 	found     bool  // the database knows the cursor although it is beyond the hub's position
 	err       error // for the next Take
@@ -46,6 +47,7 @@ func (s *Session) Take(events []*Event, limit, maxBytes int) ([]*Event, error) {
 	h := s.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	s.parked = false
 	if err := s.err; err != nil {
 		s.err = nil
 		if reset, ok := errors.AsType[*ResetError](err); ok {
@@ -93,13 +95,15 @@ func (s *Session) takePage(events []*Event, limit, maxBytes int) (_ []*Event, do
 		return events, true
 	}
 	s.cursor = s.readThrough()
+	s.hub.pager.release(s.page)
 	s.page, s.ahead, s.taken = s.ahead, nil, 0
 	return events, len(events) > 0
 }
 
 // mayReadAhead reports that the page after this one is history too, and that reading it now keeps nobody waiting.
 func (s *Session) mayReadAhead() bool {
-	return s.page.More && s.page.Next < s.tail.floor && s.ahead == nil && !s.paging && s.hub.pager.readers == 0
+	p := s.hub.pager
+	return s.page.More && s.page.Next < s.tail.floor && s.ahead == nil && !s.paging && p.readers == 0 && len(p.queue) == 0
 }
 
 // readThrough is the cursor once the page that was read is taken.
@@ -158,15 +162,20 @@ func (s *Session) More() bool {
 	return s.paging || s.page != nil || s.cursor < s.tail.floor || len(s.tail.after(s.cursor)) > 0
 }
 
-// Discard drops the history that was read and not taken, to be read again when it is needed: a reader that
-// has to wait should not keep it in memory.
+// Discard drops the history that was read and not taken, to be read again after the next Take: a reader that has to
+// wait should not keep it in memory.
 func (s *Session) Discard() {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
+	s.parked = true
 	s.drop()
 }
 
-func (s *Session) drop() { s.page, s.ahead, s.taken = nil, nil, 0 }
+func (s *Session) drop() {
+	s.hub.pager.release(s.page)
+	s.hub.pager.release(s.ahead)
+	s.page, s.ahead, s.taken = nil, nil, 0
+}
 
 // Close ends the session. It may be called more than once; wake may be called once more.
 func (s *Session) Close() { s.hub.close(s) }

@@ -37,6 +37,8 @@ type Page struct {
 	Pruned int64
 	// Ahead reports that the cursor is beyond every id drawn so far.
 	Ahead bool
+
+	bytes int // what the pager counts it for while a session has it
 }
 
 // Reset returns why the page's query cannot be continued, or nil if it can.

@@ -55,7 +55,10 @@ func (st *stream) write(ctx context.Context, w http.ResponseWriter, woken <-chan
 		if done {
 			return nil
 		}
-		if err := control.Flush(); err != nil {
+		stalls.Reset(stallsAfter)
+		err := control.Flush()
+		stalls.Stop()
+		if err != nil {
 			return err
 		}
 		// Over HTTP/2 a deadline ends the stream when it passes, whether something is being written or not.
