@@ -283,6 +283,11 @@ func TestDeleteAndTruncateRecordWhatWasPruned(t *testing.T) {
 	write()
 	exec(t, conn, "delete from events where id = 5; delete from events where id = 4; delete from events where id = 0")
 	want("deletes out of order", "tata 4, titi 2, toto 5")
+	exec(t, conn, "begin isolation level repeatable read")
+	if _, err := conn.Exec(t.Context(), "truncate events"); err == nil || !strings.Contains(err.Error(), "isolation level") {
+		t.Errorf("truncate with a snapshot that may be older than an event: %v, want an error that names the isolation level", err)
+	}
+	exec(t, conn, "rollback")
 	exec(t, conn, "truncate events")
 	want("truncate", "tata 9, titi 7, toto 10")
 	pages, err := open(t, dsn).Pages(t.Context(), []core.PageQuery{{Consumer: "toto", Limit: 1}}, 0)

@@ -151,6 +151,28 @@ func TestASavepointReleasesTheWritersLockAndTheNextInsertTakesItAgain(t *testing
 	}
 }
 
+// Or a transaction that goes on inserting nothing, beside others that insert, would fill the cluster's table of locks.
+func TestInsertsOfNothingTakeFewLocks(t *testing.T) {
+	t.Parallel()
+	for _, armed := range []bool{false, true} {
+		dsn := pgtest.New(t)
+		conn, other := connect(t, dsn), connect(t, dsn)
+		exec(t, other, insert)
+		if armed {
+			exec(t, connect(t, dsn), "select pg_advisory_lock_shared($1)", int64(doorbell))
+		}
+		exec(t, conn, "begin")
+		for range 20 {
+			exec(t, conn, "insert into events (type, subscriber, payload) select 'insert', 'toto', '{}' where false")
+			exec(t, other, insert)
+		}
+		if n := query[int](t, other, "select writers from events_watermark()"); n == 0 || n > 2 {
+			t.Errorf("with the doorbell armed %t: %d locks, want 1 or 2", armed, n)
+		}
+		exec(t, conn, "commit")
+	}
+}
+
 func TestWritersInAnotherDatabaseHoldNothingBack(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.New(t)

@@ -52,6 +52,10 @@ create trigger events_after_delete after delete on events
 create function events_before_truncate() returns trigger
     language plpgsql security definer set search_path from current as $$
 begin
+    -- What committed after the transaction's only snapshot would go without a mark.
+    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        raise exception 'events are truncated at isolation level read committed, not %', current_setting('transaction_isolation');
+    end if;
     insert into events_pruned (subscriber, through)
         select e.subscriber, max(e.id) from events e group by e.subscriber order by e.subscriber
         on conflict (subscriber) do update set through = greatest(events_pruned.through, excluded.through);

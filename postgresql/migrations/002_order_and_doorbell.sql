@@ -17,9 +17,10 @@ select set_config('search_path', format('%I, pg_temp', current_schema()), true);
 -- null" would be one more expression.
 --
 -- A transaction takes the lock with its first insert. If that is the first it writes at all, it has no id yet, and
--- nothing needs to be remembered, which for a lone insert would cost more than the lock. Otherwise a
--- transaction-local setting remembers the lock; it carries the transaction's id, so that no session-wide SET can
--- forge it, and is undone with a savepoint, as the lock is. A second lock does no harm: the lower one counts.
+-- gets it now instead of with its row, because it may insert none; to remember the lock as well would cost a lone insert
+-- more than the lock. From the second insert on a transaction-local setting remembers it, which carries the transaction's
+-- id, so that no session-wide SET can forge it, and is undone with a savepoint, as the lock is. A second lock does no
+-- harm: the lower one counts.
 --
 -- NOTIFY makes all notifying commits of the cluster queue for one lock: a writer rings only if a follower waits.
 do $migration$
@@ -38,21 +39,21 @@ begin
             operator(pg_catalog.|) pg_catalog.pg_sequence_last_value(%1$L::pg_catalog.regclass))
         then
             case when pg_catalog.pg_try_advisory_lock(x'4551000000000000'::pg_catalog.int8)
-            then pg_catalog.pg_advisory_unlock(x'4551000000000000'::pg_catalog.int8) end
+            then pg_catalog.pg_advisory_unlock(x'4551000000000000'::pg_catalog.int8)
+                and pg_catalog.pg_current_xact_id() is not null
+            end
         end
     end)
     then
         return new;
     end if;
 
-    if pg_catalog.pg_current_xact_id_if_assigned() is not null then
-        if coalesce(pg_catalog.current_setting('event_piper.writer', true), '')
-            operator(pg_catalog.=) pg_catalog.pg_current_xact_id()::pg_catalog.text
-        then
-            return new;
-        end if;
-        _done := pg_catalog.set_config('event_piper.writer', pg_catalog.pg_current_xact_id()::pg_catalog.text, true);
+    if coalesce(pg_catalog.current_setting('event_piper.writer', true), '')
+        operator(pg_catalog.=) pg_catalog.pg_current_xact_id()::pg_catalog.text
+    then
+        return new;
     end if;
+    _done := pg_catalog.set_config('event_piper.writer', pg_catalog.pg_current_xact_id()::pg_catalog.text, true);
 
     -- Nobody ever takes this lock exclusively, so nobody waits and the attempt cannot fail. A sequence that nothing
     -- was drawn from yet has no last value.
