@@ -52,7 +52,7 @@ func (c *Config) Define(s *settings.Set, port int) {
 	s.Section("Request limits")
 	s.Duration(&c.ReadHeaderTimeout, "READ_HEADER_TIMEOUT", 10*time.Second, between(10*time.Millisecond, time.Hour), "Time a client has to send a request.")
 	s.Duration(&c.IdleTimeout, "IDLE_TIMEOUT", 2*time.Minute, between(time.Second, 24*time.Hour), "Time an unused connection is kept open.")
-	s.Int(&c.MaxHeaderBytes, "MAX_HEADER_BYTES", 16<<10, settings.Between(1<<10, 1<<20), "Size of a request's headers above which it is refused (431).")
+	s.Int(&c.MaxHeaderBytes, "MAX_HEADER_BYTES", 16<<10, settings.Between(1<<10, 1<<20), "Size of a request's headers above which, or up to 4 KiB later, it is refused (431).")
 	s.Int(&c.MaxURLBytes, "MAX_URL_BYTES", 8<<10, settings.Between(256, 1<<20), "Length of a URL above which a request is refused (414).")
 	s.Int(&c.RequestRate, "REQUEST_RATE", 0, settings.Between(0, 1_000_000), "Requests per second of one consumer above which they are refused (429); 0 is no limit.")
 
