@@ -41,7 +41,7 @@ func (p *pager) ask(s *Session) {
 	p.start()
 }
 
-// start starts a reader if there is something to read and one is free. It runs under the hub's mutex.
+// start starts a reader if there is something to read, room for it, and one free. It runs under the hub's mutex.
 func (p *pager) start() {
 	if len(p.queue) > 0 && p.held < maxHeld && p.readers < p.hub.limits.Pagers && p.hub.ctx.Err() == nil {
 		p.readers++
@@ -99,7 +99,7 @@ func (p *pager) next() (_ []*Session, _ []PageQuery, known int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p.queue = slices.DeleteFunc(p.queue, func(s *Session) bool {
-		if s.parked {
+		if s.parked && !s.closed {
 			s.paging = false
 			s.wake() // to ask again, if it does not wait for something else
 		}
