@@ -19,8 +19,8 @@
 //   - One session delivers every committed event of its consumer after its cursor exactly once, in
 //     ascending order of ids. Across sessions the reader's cursor decides: at least once.
 //   - A cursor that cannot be continued without a gap is answered with a [ResetError], never silently.
-//   - Memory is bounded by [Limits]: by the number of sessions, the bytes of the tails, and one or two pages of
-//     history for each session that takes some. A consumer's empty tail lingers for a minute or two.
+//   - Memory is bounded by [Limits]: by the number of sessions, the bytes of the tails, and about 64 MB of
+//     history that was read and is not taken yet. A consumer's empty tail lingers for a minute or two.
 //
 // # Who may import what
 //

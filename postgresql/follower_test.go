@@ -104,3 +104,32 @@ func TestAReadIsNotCutShortByWhatIsHeldBack(t *testing.T) {
 		t.Errorf("%d events up to %d, more %t (%v); want none", len(r.Events), r.Position, r.More, err)
 	}
 }
+
+func TestAReadEndsAtTheWatermark(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn, slow := connect(t, dsn), connect(t, dsn)
+	f := follow(t, dsn)
+	read := func(after int64, position int64, want ...int64) {
+		t.Helper()
+		r, err := f.Read(t.Context(), after, []string{"toto"})
+		var got []int64
+		for _, e := range r.Events {
+			got = append(got, e.ID)
+		}
+		if err != nil || !slices.Equal(got, want) || r.Position != position || r.More {
+			t.Errorf("after %d: %v up to %d, more %t (%v); want %v up to %d and no more", after, got, r.Position, r.More, err, want, position)
+		}
+	}
+	exec(t, conn, insert)
+	exec(t, slow, "begin")
+	exec(t, slow, insert)
+	exec(t, conn, insert)
+	read(0, 1, 1)
+	read(1, 1)
+	read(0, 1, 1)
+	exec(t, slow, "commit")
+	read(1, 3, 2, 3)
+	exec(t, conn, insert)
+	read(3, 4, 4)
+}
