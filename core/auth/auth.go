@@ -31,20 +31,27 @@ type Authenticator interface {
 	Authenticate(r *http.Request) (Identity, error)
 }
 
-// Error is a refusal. All of it is public, and none of it repeats what the client sent.
+// Error is a refusal. None of it repeats what the client sent.
 type Error struct {
 	// Status is 400, 401, 403 or 503.
 	Status int
 	// Reason is fit for the label of a metric: missing, ambiguous, malformed, algorithm, key, signature,
 	// issuer, audience, expired, early, claims, consumer, contradiction or unavailable.
 	Reason string
-	// Detail says what the client can do about it.
+	// Cause says more than Reason, for the log alone: which check a token failed helps whoever forges one.
+	Cause string
+	// Detail is public: it says what the client can do about it.
 	Detail string
 	// Challenge is the WWW-Authenticate header, which every 401 must have (RFC 9110, section 11.6.1).
 	Challenge string
 }
 
-func (e *Error) Error() string { return e.Reason + ": " + e.Detail }
+func (e *Error) Error() string {
+	if e.Cause != "" {
+		return e.Reason + ": " + e.Cause
+	}
+	return e.Reason + ": " + e.Detail
+}
 
 type contextKey struct{}
 
@@ -60,17 +67,21 @@ func FromContext(ctx context.Context) (Identity, bool) {
 }
 
 // Middleware lets through the requests that a knows, with their [Identity] in the context and without
-// access_token in the URL, and answers the others with a problem. It reports each refusal's reason to
-// refused, which may be nil.
-func Middleware(a Authenticator, refused func(reason string)) func(http.Handler) http.Handler {
+// access_token in the URL, and answers the others with a problem. It reports each refusal to refused, which
+// may be nil, before it answers.
+func Middleware(a Authenticator, refused func(*http.Request, *Error)) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			id, err := a.Authenticate(r)
 			if err != nil {
-				refusal := refuse(w, err)
-				if refused != nil {
-					refused(refusal.Reason)
+				var refusal *Error
+				if !errors.As(err, &refusal) {
+					refusal = unavailable("unavailable")
 				}
+				if refused != nil {
+					refused(r, refusal)
+				}
+				refusal.write(w)
 				return
 			}
 			next.ServeHTTP(w, hideToken(r.WithContext(NewContext(r.Context(), id))))
@@ -78,11 +89,7 @@ func Middleware(a Authenticator, refused func(reason string)) func(http.Handler)
 	}
 }
 
-func refuse(w http.ResponseWriter, err error) *Error {
-	var e *Error
-	if !errors.As(err, &e) {
-		e = unavailable()
-	}
+func (e *Error) write(w http.ResponseWriter) {
 	if e.Challenge != "" {
 		w.Header().Set("WWW-Authenticate", e.Challenge)
 	}
@@ -91,13 +98,13 @@ func refuse(w http.ResponseWriter, err error) *Error {
 		p = problem.RetryLater(e.Status, e.Detail)
 	}
 	p.Write(w)
-	return e
 }
 
-func unavailable() *Error {
+// unavailable refuses for now: a 401 would make clients throw their token away.
+func unavailable(reason string) *Error {
 	return &Error{
 		Status: http.StatusServiceUnavailable,
-		Reason: "unavailable",
+		Reason: reason,
 		Detail: "who is asking cannot be checked right now",
 	}
 }

@@ -27,7 +27,7 @@ type answer struct {
 func ask(t *testing.T, a auth.Authenticator, query string, header http.Header) answer {
 	t.Helper()
 	var got answer
-	s := httptest.NewServer(auth.Middleware(a, func(reason string) { got.refused = append(got.refused, reason) })(
+	s := httptest.NewServer(auth.Middleware(a, func(_ *http.Request, e *auth.Error) { got.refused = append(got.refused, e.Reason) })(
 		http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			got.identity, _ = auth.FromContext(r.Context())
 			got.handlerIn = r.URL.String() + " " + r.RequestURI

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -134,9 +136,18 @@ func (a *jwtAuthenticator) Authenticate(r *http.Request) (Identity, error) {
 	if err != nil {
 		return Identity{}, a.refusal(token, err)
 	}
+	for _, name := range [...]string{"exp", "nbf", "iat"} {
+		if seconds, ok := claims[name].(float64); ok && (seconds < 0 || seconds > maxTime) {
+			return Identity{}, invalidToken("claims", "the token's "+name+" is no time")
+		}
+	}
 	consumer, ok := claims[a.claim].(string)
 	if !ok {
 		return Identity{}, invalidToken("consumer", "the token's consumer claim is missing or not a string")
+	}
+	if strings.ContainsRune(consumer, utf8.RuneError) {
+		// What encoding/json makes of every half of a surrogate pair (RFC 8259, section 8.2).
+		return Identity{}, invalidToken("consumer", "the token's consumer claim is not Unicode")
 	}
 	if err := core.CheckName(consumer); err != nil {
 		return Identity{}, invalidToken("consumer", "the token's consumer claim "+err.Error())
@@ -162,9 +173,15 @@ func (a *jwtAuthenticator) Authenticate(r *http.Request) (Identity, error) {
 // ever paired with HS256, and a key with the one algorithm of its type, a public key cannot be taken for a
 // secret.
 func (a *jwtAuthenticator) verificationKey(ctx context.Context, t *jwt.Token) (any, error) {
-	// An extension that we do not know changes what the token means (RFC 7515, section 4.1.11).
-	if _, ok := t.Header["crit"]; ok {
-		return nil, invalidToken("malformed", "the token demands an extension that is not supported")
+	if err := checkText(t.Raw); err != nil {
+		return nil, err
+	}
+	// Extensions that we do not know change what the token means (RFC 7515, section 4.1.11); one of them says
+	// that what is signed is not encoded (RFC 7797).
+	for _, name := range [...]string{"crit", "b64"} {
+		if _, ok := t.Header[name]; ok {
+			return nil, invalidToken("malformed", "the token demands an extension that is not supported")
+		}
 	}
 	if a.secret != nil {
 		return a.secret, nil
@@ -189,8 +206,8 @@ func (a *jwtAuthenticator) refusal(t *jwt.Token, err error) *Error {
 		return own
 	}
 	for _, c := range []struct {
-		err            error
-		reason, detail string
+		err           error
+		reason, cause string
 	}{
 		{jwt.ErrTokenMalformed, "malformed", "the token is not a signed JWT"},
 		// The library finds fault with an algorithm before it looks at the signature.
@@ -208,21 +225,27 @@ func (a *jwtAuthenticator) refusal(t *jwt.Token, err error) *Error {
 		if c.reason == "signature" && !slices.Contains(a.methods, t.Method.Alg()) {
 			return invalidToken("algorithm", "the token's algorithm is not accepted")
 		}
-		return invalidToken(c.reason, c.detail)
+		return invalidToken(c.reason, c.cause)
 	}
 	return invalidToken("claims", "the token lacks a claim that is required, or has one of the wrong type")
 }
 
-// invalidToken refuses a token that was given (RFC 6750, section 3.1). Details have no quotes.
-func invalidToken(reason, detail string) *Error {
+// maxTime is the end of the year 9999. Later times do not fit everything that reads them, and beyond what an
+// int64 holds they would turn into the past: a token that is not valid yet would be.
+const maxTime = 253402300799
+
+// invalidToken refuses a token that was given (RFC 6750, section 3.1). The client is told no more than that.
+func invalidToken(reason, cause string) *Error {
 	return &Error{
 		Status:    http.StatusUnauthorized,
 		Reason:    reason,
-		Detail:    detail,
-		Challenge: challenge("invalid_token", detail),
+		Cause:     cause,
+		Detail:    "the token is expired, malformed, or not for this service",
+		Challenge: `Bearer error="invalid_token"`,
 	}
 }
 
+// challenge takes a description without quotes.
 func challenge(code, description string) string {
 	return `Bearer error="` + code + `", error_description="` + description + `"`
 }

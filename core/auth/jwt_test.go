@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -90,6 +91,12 @@ func sign(method jwt.SigningMethod, key any, header map[string]any, c jwt.MapCla
 	return must(t.SignedString(key))
 }
 
+// signText makes an HS256 token of a header and claims as they are.
+func signText(header, claims string) string {
+	text := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
+	return text + "." + base64.RawURLEncoding.EncodeToString(must(jwt.SigningMethodHS256.Sign(text, []byte(secret))))
+}
+
 func hs256(changes jwt.MapClaims) string {
 	return sign(jwt.SigningMethodHS256, []byte(secret), nil, claims(changes))
 }
@@ -152,6 +159,8 @@ func TestJWTAccepts(t *testing.T) {
 		{"an audience alone", bySecret, hs256(jwt.MapClaims{"aud": "events"})},
 		{"expired within the clock skew", bySecret, hs256(jwt.MapClaims{"exp": time.Now().Add(-10 * time.Second).Unix()})},
 		{"valid soon, within the clock skew", bySecret, hs256(jwt.MapClaims{"nbf": soon, "iat": soon})},
+		{"members of one name further in", bySecret, signText(`{"alg":"HS256"}`, fmt.Sprintf(
+			`{"a":{"sub":1,"b":[{"sub":2}]},"sub":"toto","b":[[]],"iss":"https://issuer.example","aud":"events","exp":%d}`, soon))},
 		{"a longest name", bySecret, hs256(jwt.MapClaims{"sub": strings.Repeat("x", 255)})},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -173,6 +182,7 @@ func TestJWTRefuses(t *testing.T) {
 	parts := strings.Split(hs256(nil), ".")
 	otherClaims := base64.RawURLEncoding.EncodeToString(must(json.Marshal(claims(jwt.MapClaims{"sub": "tata"}))))
 
+	rest := fmt.Sprintf(`,"iss":"https://issuer.example","aud":"events","exp":%d}`, in(time.Hour))
 	for _, c := range []struct {
 		name   string
 		a      auth.Authenticator
@@ -216,11 +226,26 @@ func TestJWTRefuses(t *testing.T) {
 		{"no consumer", bySecret, hs256(jwt.MapClaims{"sub": nil}), "consumer"},
 		{"an empty consumer", bySecret, hs256(jwt.MapClaims{"sub": ""}), "consumer"},
 		{"a consumer with a line break", bySecret, hs256(jwt.MapClaims{"sub": "toto\nevent: x"}), "consumer"},
+		{"a consumer of half a surrogate pair", bySecret, signText(`{"alg":"HS256"}`, `{"sub":"to\ud800to"`+rest), "consumer"},
+		{"claims that are not UTF-8", bySecret, signText(`{"alg":"HS256"}`, "{\"sub\":\"to\xffto\""+rest), "malformed"},
+		{"a header that is not UTF-8", bySecret, signText("{\"alg\":\"HS256\",\"x\":\"\xff\"}", `{"sub":"toto"`+rest), "malformed"},
+		{"two consumers", bySecret, signText(`{"alg":"HS256"}`, `{"sub":"tata","sub":"toto"`+rest), "malformed"},
+		{"two algorithms", bySecret, signText(`{"alg":"none","alg":"HS256"}`, `{"sub":"toto"`+rest), "malformed"},
+		{"two names of one spelling", bySecret, signText(`{"alg":"HS256"}`, `{"s\u0075b":"tata","a":{"b":[]},"sub":"toto"`+rest), "malformed"},
+		{"claims that are not encoded", bySecret, sign(jwt.SigningMethodHS256, []byte(secret), map[string]any{"b64": false}, claims(nil)), "malformed"},
+		{"an audience that is no text", bySecret, hs256(jwt.MapClaims{"aud": []any{"events", 5}}), "claims"},
+		{"valid beyond time", bySecret, hs256(jwt.MapClaims{"nbf": 1e300}), "claims"},
+		{"issued beyond time", bySecret, hs256(jwt.MapClaims{"iat": 1e300}), "claims"},
+		{"issued before time", bySecret, hs256(jwt.MapClaims{"iat": -1e300}), "claims"},
+		{"an expiry in milliseconds", bySecret, hs256(jwt.MapClaims{"exp": time.Now().UnixMilli()}), "claims"},
 		{"a consumer that is too long", bySecret, hs256(jwt.MapClaims{"sub": strings.Repeat("x", 256)}), "consumer"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := ask(t, c.a, "", bearer(c.token))
 			checkRefusal(t, got, http.StatusUnauthorized, c.reason, `Bearer error="invalid_token"`)
+			if header := got.header.Get("WWW-Authenticate"); header != `Bearer error="invalid_token"` || strings.Contains(got.body, c.reason+":") {
+				t.Errorf("want the client told no more than that the token is invalid, got %s, %s", header, got.body)
+			}
 			for _, part := range strings.Split(c.token, ".") {
 				if part != "" && strings.Contains(got.body, part) {
 					t.Errorf("the answer repeats the token: %s", got.body)
@@ -347,6 +372,7 @@ func TestAWrongSettingIsNamed(t *testing.T) {
 		{"a weak RSA key", auth.JWTConfig{JWKSFile: file("weak", jwks(jwk(weak, jwkset.JWKMetadataOptions{KID: "a"})))}, "JWT_JWKS_FILE"},
 		{"another curve", auth.JWTConfig{JWKSFile: file("p384", jwks(jwk(p384, jwkset.JWKMetadataOptions{KID: "a"})))}, "JWT_JWKS_FILE"},
 		{"a key for encryption", auth.JWTConfig{JWKSFile: file("enc", jwks(jwk(rsaKey(), jwkset.JWKMetadataOptions{KID: "a", USE: jwkset.UseEnc})))}, "JWT_JWKS_FILE"},
+		{"a key that does not verify", auth.JWTConfig{JWKSFile: file("wrap", jwks(jwk(rsaKey(), jwkset.JWKMetadataOptions{KID: "a", KEYOPS: []jwkset.KEYOPS{jwkset.KeyOpsWrapKey}})))}, "JWT_JWKS_FILE"},
 		{"a key for another algorithm", auth.JWTConfig{JWKSFile: file("ps", jwks(jwk(rsaKey(), jwkset.JWKMetadataOptions{KID: "a", ALG: jwkset.AlgPS256})))}, "JWT_JWKS_FILE"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -15,19 +15,23 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/MicahParks/jwkset"
 	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/time/rate"
 )
 
 const (
 	// refreshAfter is how long a key that was taken out of its set can still be believed.
 	refreshAfter = 5 * time.Minute
-	// reloadEvery bounds how often requests with made-up key ids can make the service load the set. It is
-	// longer than loadTimeout.
+	// reloadEvery is how often the set is loaded while it cannot be, or while requests name made-up key ids.
+	// Of the latter so many more at once may make the service load it, or else one of them would hide a key that
+	// the issuer publishes a moment later.
 	reloadEvery = 10 * time.Second
+	reloads     = 5
 	// loadTimeout bounds how long the start, or a request with an unknown key, waits for the set.
 	loadTimeout = 5 * time.Second
 	maxSetSize  = 1 << 20
@@ -49,8 +53,9 @@ type keySet struct {
 
 	turn chan struct{} // one slot, taken by whoever loads
 	// owned by whoever has the turn
-	notBefore time.Time
-	failed    bool
+	budget *rate.Limiter
+	asked  time.Time // when the last load ended that a request asked for
+	failed bool
 }
 
 type loadedKeys struct {
@@ -66,12 +71,14 @@ type verificationKey struct {
 }
 
 func newKeySet(load func(context.Context) ([]byte, error), log *slog.Logger) *keySet {
-	return &keySet{load: load, log: log, turn: make(chan struct{}, 1)}
+	budget := rate.NewLimiter(rate.Every(reloadEvery), reloads)
+	return &keySet{load: load, log: log, turn: make(chan struct{}, 1), budget: budget}
 }
 
 // find returns the keys a token may be signed with: the one of that id, or, for a token that names none,
 // all of that algorithm. Its error is an [*Error].
 func (s *keySet) find(ctx context.Context, id, alg string) ([]jwt.VerificationKey, error) {
+	came := time.Now()
 	known := s.keys.Load()
 	found := known.find(id, alg)
 	if len(found) > 0 {
@@ -87,25 +94,29 @@ func (s *keySet) find(ctx context.Context, id, alg string) ([]jwt.VerificationKe
 		select {
 		case s.turn <- struct{}{}:
 		case <-ctx.Done():
-			return nil, unavailable()
+			return nil, unavailable("unavailable")
 		}
 	}
 	defer func() { <-s.turn }()
 
-	// Whoever waited for another's load finds it a moment old, and does not repeat it.
-	if !time.Now().Before(s.notBefore) {
-		s.notBefore = time.Now().Add(reloadEvery)
+	// Whoever waited for another's load does not repeat it.
+	current := !s.asked.Before(came)
+	if !current && (time.Since(s.asked) >= reloadEvery || len(found) == 0 && !s.failed && s.budget.Allow()) {
 		if err := s.reload(ctx); err != nil {
 			s.log.Warn("JWT keys cannot be loaded; those loaded before stay valid", "error", err)
 		}
+		current, s.asked = true, time.Now()
 	}
 	found = s.keys.Load().find(id, alg)
 	switch {
 	case len(found) > 0:
 		return found, nil
 	case s.failed:
-		// Whether the token is good is not known: a 401 would make clients throw it away.
-		return nil, unavailable()
+		return nil, unavailable("unavailable")
+	case !current:
+		// The issuer may have published the key since. That others asked for made-up ones must not turn its
+		// tokens into bad ones.
+		return nil, unavailable("key")
 	}
 	return nil, invalidToken("key", "the token is signed with an unknown key")
 }
@@ -195,6 +206,9 @@ func parseKey(raw []byte) (verificationKey, error) {
 	}
 	if m.USE != "" && m.USE != jwkset.UseSig {
 		return verificationKey{}, fmt.Errorf("not for signatures but %q", m.USE)
+	}
+	if len(m.KEYOPS) > 0 && !slices.Contains(m.KEYOPS, jwkset.KeyOpsVerify) { // RFC 7517, section 4.3
+		return verificationKey{}, fmt.Errorf("not to verify signatures but to %q", m.KEYOPS)
 	}
 	return k, nil
 }

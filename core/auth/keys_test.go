@@ -79,11 +79,14 @@ func TestKeysRotateWithoutARestart(t *testing.T) {
 func TestMadeUpKeyIDsDoNotAskTheIssuerEachTime(t *testing.T) {
 	i := newIssuer(t, issuerKeys())
 	a := withURL(t, i.URL)
-	for _, id := range []string{"a", "b", "c"} {
+	for _, id := range []string{"a", "b", "c", "d", "e", "f"} {
 		checkRefusal(t, ask(t, a, "", bearer(rs256(kid(id)))), http.StatusUnauthorized, "key", `Bearer error="invalid_token"`)
 	}
-	if n := i.timesAsked(); n != 2 {
-		t.Errorf("the issuer was asked %d times, want at the start and for the first unknown key", n)
+	for range 10 { // whether this one is known is not asked any more: that is no 401
+		checkRefusal(t, ask(t, a, "", bearer(rs256(kid("g")))), http.StatusServiceUnavailable, "key", "")
+	}
+	if n := i.timesAsked(); n != 7 {
+		t.Errorf("the issuer was asked %d times, want at the start and for the first six unknown keys", n)
 	}
 	checkAccepted(t, ask(t, a, "", bearer(rs256(kid("rsa")))), "toto")
 }
@@ -143,4 +146,13 @@ func TestAFileIsReadAgainForAnUnknownKey(t *testing.T) {
 	a := newJWT(t, func(c *auth.JWTConfig) { c.JWKSFile = path })
 	write(issuerKeys())
 	checkAccepted(t, ask(t, a, "", bearer(rs256(kid("rsa")))), "toto")
+}
+
+// TestAMadeUpKeyIDDoesNotHideARotation: it was followed by ten seconds of 401 for the issuer's new key.
+func TestAMadeUpKeyIDDoesNotHideARotation(t *testing.T) {
+	i := newIssuer(t, jwks(jwk(rsaKey(), jwkset.JWKMetadataOptions{KID: "older"})))
+	a := withURL(t, i.URL)
+	checkRefusal(t, ask(t, a, "", bearer(rs256(kid("made up")))), http.StatusUnauthorized, "key", `Bearer error="invalid_token"`)
+	i.publish(jwks(jwk(ecKey(), jwkset.JWKMetadataOptions{KID: "newer"})))
+	checkAccepted(t, ask(t, a, "", bearer(sign(jwt.SigningMethodES256, ecKey(), kid("newer"), claims(nil)))), "toto")
 }

@@ -3,6 +3,7 @@ package auth
 import (
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 )
 
@@ -75,22 +76,45 @@ func hideToken(r *http.Request) *http.Request {
 	return r
 }
 
+// tokenShape is what a JWT looks like: base64url of a JSON object, or three parts of base64url (RFC 7515,
+// section 3.1).
+var tokenShape = regexp.MustCompile(`eyJ[\w-]{8,}[\w.-]*|[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}[\w.-]*`)
+
+const redacted = "REDACTED"
+
 // RedactURL returns the path and query of a URL for a log line, without what could be a token. It hides
-// too much rather than too little: every parameter in which the word access_token occurs, in any case,
-// and every parameter that cannot be decoded.
+// too much rather than too little: every parameter and every segment of the path in which the word
+// access_token or something of the shape of a JWT occurs, in any case, and what cannot be decoded.
 func RedactURL(u *url.URL) string {
+	segments := strings.Split(u.EscapedPath(), "/")
+	for i, segment := range segments {
+		if plain, err := url.PathUnescape(segment); err != nil || secretive(plain) {
+			segments[i] = redacted
+		}
+	}
+	path := strings.Join(segments, "/")
 	if u.RawQuery == "" {
-		return u.EscapedPath()
+		return path
 	}
 	pairs := strings.Split(u.RawQuery, "&")
 	for i, pair := range pairs {
 		plain, err := url.QueryUnescape(pair)
 		switch {
 		case err != nil:
-			pairs[i] = "REDACTED"
+			pairs[i] = redacted
 		case strings.Contains(strings.ToLower(plain), tokenParameter):
-			pairs[i] = tokenParameter + "=REDACTED"
+			pairs[i] = tokenParameter + "=" + redacted
+		case secretive(plain):
+			name, _, _ := strings.Cut(pair, "=")
+			if secretive(name) || len(name) == len(pair) {
+				name = "" // the name itself may be the token
+			}
+			pairs[i] = name + "=" + redacted
 		}
 	}
-	return u.EscapedPath() + "?" + strings.Join(pairs, "&")
+	return path + "?" + strings.Join(pairs, "&")
+}
+
+func secretive(text string) bool {
+	return strings.Contains(strings.ToLower(text), tokenParameter) || tokenShape.MatchString(text)
 }

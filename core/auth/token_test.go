@@ -26,6 +26,14 @@ func TestRedactURL(t *testing.T) {
 		{"/events?after=5;access_token=s3cret", "/events?access_token=REDACTED"},
 		{"/events?access_token=s3cret;after=5", "/events?access_token=REDACTED"},
 		{"/events?access%5Ftoken=s3cret%zz", "/events?REDACTED"},
+		{"/events/eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ0b3RvIn0.c2lnbmF0dXJl/x", "/events/REDACTED/x"},
+		{"/eyJhbGciOiJIUzI1NiJ9%2EeyJzdWIiOiJ0b3RvIn0%2Ec2ln", "/REDACTED"},
+		{"/ewogImFsZyI6ICJIUzI1NiJ9.ewogInN1YiI6ICJ0b3RvIn0.c2lnbmF0dXJl", "/REDACTED"},
+		{"/events;access_token=s3cret", "/REDACTED"},
+		{"/%61ccess_token=s3cret", "/REDACTED"},
+		{"/events?token=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ0b3RvIn0.c2ln&after=5", "/events?token=REDACTED&after=5"},
+		{"/events?eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ0b3RvIn0.c2ln", "/events?=REDACTED"},
+		{"/events?types=order.created,order.paid", "/events?types=order.created,order.paid"},
 		{"/events?access_token", "/events?access_token=REDACTED"},
 	} {
 		u, err := url.Parse(c.url)

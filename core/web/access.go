@@ -29,6 +29,8 @@ type Access struct {
 	// hijacks its connection counts its own.
 	Status int
 	Bytes  int64
+	// Refusal says why nobody was identified; the client is not told as much.
+	Refusal string
 	// Events is how many events the answer delivered.
 	Events int64
 
@@ -63,7 +65,7 @@ func (a *Access) Done(log *slog.Logger) {
 	if status == 0 {
 		status = http.StatusOK // as net/http answers when a handler writes nothing
 	}
-	log.LogAttrs(context.Background(), level, "request",
+	attrs := []slog.Attr{
 		slog.String("method", a.method),
 		slog.String("url", a.url),
 		slog.Int("status", status),
@@ -72,7 +74,12 @@ func (a *Access) Done(log *slog.Logger) {
 		slog.Int64("events", a.Events),
 		slog.Int64("bytes", a.Bytes),
 		slog.String("request_id", a.RequestID),
-		slog.String("remote", a.remote))
+		slog.String("remote", a.remote),
+	}
+	if a.Refusal != "" {
+		attrs = append(attrs, slog.String("refusal", a.Refusal))
+	}
+	log.LogAttrs(context.Background(), level, "request", attrs...)
 }
 
 // logAccess gives every request an [Access] and an id, which the answer carries as X-Request-Id.

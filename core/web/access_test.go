@@ -14,6 +14,8 @@ import (
 	"unsafe"
 
 	"github.com/google/uuid"
+
+	"github.com/event-piper/event-piper/core/auth"
 )
 
 func TestEveryRequestLeavesOneLine(t *testing.T) {
@@ -43,6 +45,33 @@ func TestEveryRequestLeavesOneLine(t *testing.T) {
 	}
 	if _, ok := lines[0].attrs["duration"]; !ok || lines[0].level != slog.LevelInfo {
 		t.Errorf("want a duration at level info, got %+v", lines[0])
+	}
+}
+
+// TestARefusalIsExplainedInTheLogAlone: which check a token failed would help whoever forges one.
+func TestARefusalIsExplainedInTheLogAlone(t *testing.T) {
+	j, log := newJournal()
+	a, err := auth.JWT(t.Context(), auth.JWTConfig{HMACSecret: strings.Repeat("s", 32)}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /events", (&Config{}).Authenticate(a, func(string) {})(http.HandlerFunc(ok)))
+	const token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ0b3RvIn0.c2lnbmF0dXJl"
+	r := httptest.NewRequest("GET", "/events", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	w := ask(Handler(Config{}, mux, log), r)
+	if got := j.wait(t, "request").attrs["refusal"]; got != "signature: the token's signature does not match" {
+		t.Errorf("want the failed check in the log, got %v", got)
+	}
+	if got := w.Body.String(); w.Code != 401 || strings.Contains(got, "signature") {
+		t.Errorf("want 401 without the failed check, got %d %s", w.Code, got)
+	}
+	// One that the path carries is neither logged nor answered with.
+	j, log = newJournal()
+	w = ask(Handler(Config{}, mux, log), httptest.NewRequest("GET", "/events/"+token, nil))
+	if got := j.wait(t, "request").attrs["url"]; got != "/events/REDACTED" || strings.Contains(w.Body.String(), token) {
+		t.Errorf("want no token in a log or an answer, got %v, %s", got, w.Body)
 	}
 }
 

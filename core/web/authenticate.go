@@ -10,7 +10,10 @@ import (
 // consumer, notes it for the access log, and keeps its requests below the rate. It reports the reason of each
 // refusal to refused.
 func (c *Config) Authenticate(a auth.Authenticator, refused func(reason string)) func(http.Handler) http.Handler {
-	identify := auth.Middleware(a, refused)
+	identify := auth.Middleware(a, func(r *http.Request, e *auth.Error) {
+		AccessFrom(r.Context()).Refusal = e.Error()
+		refused(e.Reason)
+	})
 	limiter := NewLimiter(c.RequestRate)
 	return func(next http.Handler) http.Handler {
 		limited := limiter.Handler(next, func() { refused("rate") })

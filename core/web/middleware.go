@@ -5,12 +5,14 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"slices"
 	"time"
 
 	"github.com/rs/cors"
 
+	"github.com/event-piper/event-piper/core/auth"
 	"github.com/event-piper/event-piper/core/problem"
 )
 
@@ -116,12 +118,12 @@ type unmatched struct {
 }
 
 func (w *unmatched) WriteHeader(status int) {
-	var detail string
+	detail := auth.RedactURL(&url.URL{Path: w.request.URL.Path, RawPath: w.request.URL.RawPath})
 	switch status {
 	case http.StatusNotFound:
-		detail = "there is nothing at " + w.request.URL.EscapedPath()
+		detail = "there is nothing at " + detail
 	case http.StatusMethodNotAllowed:
-		detail = w.request.URL.EscapedPath() + " takes " + w.Header().Get("Allow")
+		detail += " takes " + w.Header().Get("Allow")
 	default:
 		w.ResponseWriter.WriteHeader(status)
 		return
