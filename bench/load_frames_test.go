@@ -7,12 +7,11 @@ import (
 	"testing"
 )
 
-const streamed = "retry: 1500\n\n" +
-	"id: 7\nevent: insert\ndata: {\"t\":1000,\"p\":\"x\"}\n\n" +
-	"event: heartbeat\ndata: thump\n\n" +
-	"id: 9\nevent: insert\ndata: {\"foo\":\"bar\"}\n\n" +
-	"event: reset\ndata: {\"reason\":\"pruned\",\"oldest\":10,\"newest\":20}\n\n" +
-	"id: 9\nevent: heartbeat\ndata: {}\n\n"
+const streamed = "29\r\nid: 5\nevent: heartbeat\ndata: thump\nretry: 1500\n\n\r\n" +
+	"2d\r\nid: 7\nevent: insert\ndata: {\"t\":1000,\"p\":\"x\"}\n\n\r\n" +
+	"d5\r\nevent: insert\ndata: {\"foo\":\"bar\"}\nid: 9\n\n\r\n" +
+	"e5\r\nid: 9\nevent: reset\ndata: {\"reason\":\"pruned\",\"oldest\":9,\"newest\":20}\n\n\r\n" +
+	"20\r\nid: 9\nevent: insert\ndata: {}\n\n"
 
 func TestFramesAreCountedWhereverReadsSplitThem(t *testing.T) {
 	want := Counts{Events: 3, Heartbeats: 1, Resets: 1, Disorder: 1}

@@ -45,14 +45,16 @@ func (ts Types) Want(t string) bool {
 // MaxTypes bounds how many types a reader can ask for.
 const MaxTypes = 64
 
-// ParseTypes reads lists of event types in either form clients use, repeated and comma-separated.
+// ParseTypes reads lists of event types in either form clients use, repeated and comma-separated. Spaces around a type do
+// not count, as in the lists of HTTP.
 func ParseTypes(lists []string) (Types, error) {
 	var types Types
 	for _, list := range lists {
-		if list == "" {
+		if strings.Trim(list, " \t") == "" {
 			continue
 		}
 		for t := range strings.SplitSeq(list, ",") {
+			t = strings.Trim(t, " \t")
 			if err := CheckName(t); err != nil {
 				return nil, fmt.Errorf("an event type %w", err)
 			}

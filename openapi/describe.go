@@ -117,9 +117,10 @@ func streamOperation() *huma.Operation {
 			Schema: &huma.Schema{Type: huma.TypeString, Description: "Server-Sent Events (WHATWG HTML, section 9.2)."},
 			Examples: map[string]*huma.Example{
 				"event":     {Summary: "An event: its type, and its payload as compact JSON", Value: "id: 6\nevent: insert\ndata: {\"foo\":\"bar\"}\n\n"},
-				"heartbeat": {Summary: "Nothing happened for a while", Value: "event: heartbeat\ndata: thump\n\n"},
-				"reset":     {Summary: "The cursor was not continued: it is ahead of the newest event, or events after it were pruned", Value: "event: reset\ndata: {\"reason\":\"pruned\",\"oldest\":40,\"newest\":60}\n\n"},
-				"retry":     {Summary: "How many milliseconds to wait before reconnecting", Value: "retry: 2000\n\n"},
+				"large":     {Summary: "An event of a write of more than 1,200 bytes: its id comes last", Value: "event: insert\ndata: {\"foo\":\"bar\"}\nid: 6\n\n"},
+				"first":     {Summary: "The first frame: where the stream starts, and how many milliseconds to wait before reconnecting", Value: "id: 41\nevent: heartbeat\ndata: thump\nretry: 1834\n\n"},
+				"heartbeat": {Summary: "Nothing happened for a while; everything up to the id has been sent", Value: "id: 57\nevent: heartbeat\ndata: thump\n\n"},
+				"reset":     {Summary: "The cursor was not continued: it is ahead of the newest event, or events after it were pruned", Value: "id: 40\nevent: reset\ndata: {\"reason\":\"pruned\",\"oldest\":40,\"newest\":60}\n\n"},
 			},
 		}},
 	}
@@ -127,10 +128,12 @@ func streamOperation() *huma.Operation {
 		Method: http.MethodGet, Path: "/events",
 		OperationID: "streamEvents", Tags: []string{"events"},
 		Summary: "Stream events",
-		Description: "Sends the events after the cursor, then each new one as it is committed. The first frame tells how long to wait before reconnecting; " +
-			"a heartbeat breaks silence.\n\n" +
-			"A cursor that cannot be continued is answered with a reset frame, and the stream goes on from oldest if events were pruned, " +
-			"and with new events if the cursor is ahead. Neither it nor a heartbeat has an id.\n\n" +
+		Description: "Sends the events after the cursor, then each new one as it is committed. The first frame is a heartbeat that tells where the stream " +
+			"starts and how long to wait before reconnecting. Later heartbeats break silence, and say by their id how far the stream has come.\n\n" +
+			"A cursor that cannot be continued is answered with a reset frame. The stream goes on from its id: from oldest if events were pruned, " +
+			"and from newest if the cursor is ahead.\n\n" +
+			"A request whose Accept names text/event-stream, and which cannot be served now, gets 200, a heartbeat with a longer retry, and the end, " +
+			"because a browser's EventSource gives up at any other status. Others get 429 or 503.\n\n" +
 			"The cursor is read from the first of Last-Event-ID, lastEventId, last_event_id and after that is given; without any, only events committed from now on are sent.",
 		Security: security,
 		Parameters: []*huma.Param{

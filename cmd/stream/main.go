@@ -45,7 +45,7 @@ type config struct {
 
 func (c *config) define(s *settings.Set) {
 	s.Section("Streams")
-	s.Duration(&c.sse.Heartbeat, "HEARTBEAT_INTERVAL", 10*time.Second, settings.Between(10*time.Millisecond, time.Hour), "Silence after which a stream gets a heartbeat, up to a tenth sooner.")
+	s.Duration(&c.sse.Heartbeat, "HEARTBEAT_INTERVAL", 4*time.Second, settings.Between(10*time.Millisecond, time.Hour), "Silence after which a stream gets a heartbeat, up to a tenth sooner.")
 	s.Duration(&c.sse.WriteTimeout, "WRITE_TIMEOUT", 30*time.Second, settings.Between(10*time.Millisecond, time.Hour), "Time after which a stream ends whose client takes nothing.")
 	s.Duration(&c.sse.Retry, "RETRY", 2*time.Second, settings.Between(time.Millisecond, time.Hour), "About how long clients are told to wait before they reconnect.")
 	c.Define(s, 4000)
@@ -87,7 +87,7 @@ func (c *config) routes(s *service.Service) error {
 	if err != nil {
 		return err
 	}
-	s.Mux.Handle("GET /events", s.Authenticate(streams))
+	s.Mux.Handle("GET /events", streams.Handler(s.Authenticate))
 	openapi.Register(s.Mux, openapi.Config{Poller: web.CountEvents(s.Hub), Authenticate: s.Authenticate, Log: s.Log, Streams: true})
 	s.Metrics.Streams(streams.Stats())
 	s.Drain = streams.Drain

@@ -11,7 +11,7 @@ import (
 
 const (
 	refusalsName = "event_piper_refusals_total"
-	refusalsHelp = "Requests refused, by reason: the consumer is not known (as core/auth names it), a limit is reached (sessions, consumer_sessions, rate), or another one."
+	refusalsHelp = "Requests refused, by reason: the consumer is not known (as core/auth names it), a limit is reached (sessions, consumer_sessions, rate), the service is stopping (draining), or another one."
 )
 
 // refusalReasons are those that [Metrics.Refused] tells apart: the reasons of an auth.Error, "rate" for
@@ -157,6 +157,8 @@ var streamReadings = []reading[*sse.Stats]{
 		func(s *sse.Stats) int64 { return s.Heartbeats.Load() }),
 	counter("streams_stalled_total", "Streams ended because their client took nothing for WRITE_TIMEOUT.",
 		func(s *sse.Stats) int64 { return s.Stalled.Load() }),
+	counter("refusals_total", refusalsHelp,
+		func(s *sse.Stats) int64 { return s.Draining.Load() }, "reason", "draining"),
 }
 
 type streamCollector struct{ stats *sse.Stats }

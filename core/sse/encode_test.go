@@ -3,7 +3,10 @@ package sse
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
 	"math"
+	"net/http/httputil"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,24 +16,33 @@ import (
 	"github.com/event-piper/event-piper/core"
 )
 
+// frameAs returns an event's frame, neither shared nor a chunk.
+func frameAs(e *core.Event, idLast bool) string { return string(appendEvent(nil, e, idLast, false)) }
+
 func TestFramesByteForByte(t *testing.T) {
 	for _, c := range []struct {
 		name, got, want string
 	}{
-		{"event", string(encode(&core.Event{ID: 6, Type: "insert", Payload: []byte(`{"foo":"bar"}`)})),
+		{"event", frameAs(&core.Event{ID: 6, Type: "insert", Payload: []byte(`{"foo":"bar"}`)}, false),
 			"id: 6\nevent: insert\ndata: {\"foo\":\"bar\"}\n\n"},
-		{"highest id, scalar payload", string(encode(&core.Event{ID: core.MaxID, Type: "a", Payload: []byte(`1.0e400`)})),
+		{"event of a longer write", frameAs(&core.Event{ID: 6, Type: "insert", Payload: []byte(`{"foo":"bar"}`)}, true),
+			"event: insert\ndata: {\"foo\":\"bar\"}\nid: 6\n\n"},
+		{"chunk", string(encode(&core.Event{ID: 6, Type: "insert", Payload: []byte(`{"foo":"bar"}`)})),
+			"29\r\nid: 6\nevent: insert\ndata: {\"foo\":\"bar\"}\n\n\r\n"},
+		{"highest id, scalar payload", frameAs(&core.Event{ID: core.MaxID, Type: "a", Payload: []byte(`1.0e400`)}, false),
 			"id: 281474976710655\nevent: a\ndata: 1.0e400\n\n"},
-		{"type with spaces and colons", string(encode(&core.Event{ID: 1, Type: " a: b ", Payload: []byte(`null`)})),
+		{"type with spaces and colons", frameAs(&core.Event{ID: 1, Type: " a: b ", Payload: []byte(`null`)}, false),
 			"id: 1\nevent:  a: b \ndata: null\n\n"},
-		{"payload beyond ASCII", string(encode(&core.Event{ID: 1, Type: "été", Payload: []byte("\"\u2028\ufeff\"")})),
+		{"payload beyond ASCII", frameAs(&core.Event{ID: 1, Type: "été", Payload: []byte("\"\u2028\ufeff\"")}, false),
 			"id: 1\nevent: été\ndata: \"\u2028\ufeff\"\n\n"},
 		{"pruned", string(appendReset(nil, &core.ResetError{Reason: core.Pruned, Oldest: 5, Newest: 7})),
-			"event: reset\ndata: {\"reason\":\"pruned\",\"oldest\":5,\"newest\":7}\n\n"},
+			"id: 5\nevent: reset\ndata: {\"reason\":\"pruned\",\"oldest\":5,\"newest\":7}\n\n"},
 		{"ahead", string(appendReset(nil, &core.ResetError{Reason: core.Ahead, Oldest: 0, Newest: 7})),
-			"event: reset\ndata: {\"reason\":\"ahead\",\"oldest\":0,\"newest\":7}\n\n"},
-		{"heartbeat", heartbeat, "event: heartbeat\ndata: thump\n\n"},
-		{"retry", string(appendRetry(nil, 2500*time.Millisecond)), "retry: 2500\n\n"},
+			"id: 7\nevent: reset\ndata: {\"reason\":\"ahead\",\"oldest\":0,\"newest\":7}\n\n"},
+		{"heartbeat", string(appendHeartbeat(nil, 57, 0)), "id: 57\nevent: heartbeat\ndata: thump\n\n"},
+		{"first frame", string(appendHeartbeat(nil, 41, 1834*time.Millisecond)), "id: 41\nevent: heartbeat\ndata: thump\nretry: 1834\n\n"},
+		{"chunk of a heartbeat", string(appendFrame(nil, appendHeartbeat(nil, 57, 0), true)),
+			"25\r\nid: 57\nevent: heartbeat\ndata: thump\n\n\r\n"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: got %q, want %q", c.name, c.got, c.want)
@@ -38,30 +50,76 @@ func TestFramesByteForByte(t *testing.T) {
 	}
 }
 
-func TestRetryIsJitteredAroundTheSetting(t *testing.T) {
-	s := &Server{config: Config{Retry: time.Second}}
-	seen := map[string]bool{}
-	for range 100 {
-		frame := string(s.appendRetry(nil))
-		if ms := retryOf(t, frame); ms < 500 || ms >= 1500 {
-			t.Fatalf("got %q, want from 500 to 1500 milliseconds", frame)
+// TestWhereTheIDIs has writes around the length up to which the id comes first, of one event and of many, as chunks and
+// not, from history and live: all must come to the same frames.
+func TestWhereTheIDIs(t *testing.T) {
+	one := func(size int) *core.Event { // whose chunk has this size
+		e := &core.Event{ID: 1234, Type: "insert", Payload: []byte(`""`)}
+		e.Payload = []byte(`"` + strings.Repeat("x", size-chunkSize(e)) + `"`)
+		for chunkSize(e) > size { // a longer length has more digits
+			e.Payload = append(e.Payload[:len(e.Payload)-2], '"')
 		}
-		seen[frame] = true
+		return e
 	}
-	if len(seen) < 2 {
-		t.Errorf("100 frames are all the same: %v", seen)
+	for _, c := range []struct {
+		sizes  []int
+		idLast bool
+	}{
+		{[]int{segment}, false},
+		{[]int{segment + 1}, true},
+		{[]int{60_000}, true},
+		{[]int{400, 400, 400}, false},
+		{[]int{400, 400, 401}, true},
+		{[]int{100, 60_000, 100}, true},
+	} {
+		for _, live := range []bool{false, true} {
+			var events []*core.Event
+			var chunks, frames string
+			for _, size := range c.sizes {
+				e := one(size)
+				if e.Live = live; chunkSize(e) != size {
+					t.Fatalf("a chunk of %d bytes has %d", size, chunkSize(e))
+				}
+				events = append(events, e)
+				frame := frameAs(e, c.idLast)
+				if last := strings.HasSuffix(frame, "\nid: 1234\n\n"); last != c.idLast {
+					t.Fatalf("got %.40q… with the id last: %t, want %t", frame, last, c.idLast)
+				}
+				frames += frame
+				chunks += fmt.Sprintf("%x\r\n%s\r\n", len(frame), frame)
+			}
+			if got := string(appendEvents(nil, events, true)); got != chunks {
+				t.Errorf("%v live=%t: got chunks %.80q…, want %.80q…", c.sizes, live, got, chunks)
+			}
+			if got := string(appendEvents(nil, events, false)); got != frames {
+				t.Errorf("%v live=%t: got frames %.80q…, want %.80q…", c.sizes, live, got, frames)
+			}
+			if len(events) > 1 {
+				continue
+			}
+			if got := string(encode(events[0])); got != chunks {
+				t.Errorf("%v: encoded as %.80q…, want %.80q…", c.sizes, got, chunks)
+			}
+			if got := string(frameOf(encode(events[0]))); got != frames {
+				t.Errorf("%v: encoded as %.80q…, want %.80q…", c.sizes, got, frames)
+			}
+		}
 	}
 }
 
-func retryOf(t *testing.T, frame string) int {
-	t.Helper()
-	digits, ok := strings.CutPrefix(frame, "retry: ")
-	digits, end := strings.CutSuffix(digits, "\n\n")
-	ms, err := strconv.Atoi(digits)
-	if !ok || !end || err != nil {
-		t.Fatalf("got %q, want a frame that is one retry field", frame)
+func TestRetryIsJitteredAroundTheSetting(t *testing.T) {
+	s := &Server{config: Config{Retry: time.Second}}
+	seen := map[time.Duration]bool{}
+	for range 100 {
+		retry := s.retry()
+		if retry < 500*time.Millisecond || retry >= 1500*time.Millisecond {
+			t.Fatalf("got %v, want from 500 to 1500 milliseconds", retry)
+		}
+		seen[retry] = true
 	}
-	return ms
+	if len(seen) < 2 {
+		t.Errorf("100 are all the same: %v", seen)
+	}
 }
 
 // dispatched is an event as a browser's EventSource has it.
@@ -141,10 +199,21 @@ func FuzzEncode(f *testing.F) {
 		if !bytes.Equal(e.Payload, compact.Bytes()) {
 			t.Fatalf("compacted to %q, want %q", e.Payload, compact.Bytes())
 		}
-		events, retries := interpret(encode(e))
 		want := []dispatched{{strconv.FormatInt(id, 10), typ, compact.String()}}
-		if !slices.Equal(events, want) || len(retries) > 0 {
-			t.Fatalf("%q was understood as %q, retries %v; want %q", encode(e), events, retries, want)
+		for _, idLast := range []bool{false, true} {
+			frame := appendEvent(nil, e, idLast, false)
+			if events, retries := interpret(frame); !slices.Equal(events, want) || len(retries) > 0 {
+				t.Fatalf("%q was understood as %q, retries %v; want %q", frame, events, retries, want)
+			}
+			chunk := appendEvent(nil, e, idLast, true)
+			body, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(append(chunk, lastChunk...))))
+			if err != nil || !bytes.Equal(body, frame) {
+				t.Fatalf("chunk %q is %q (%v), want %q", chunk, body, err, frame)
+			}
+			e := &core.Event{ID: e.ID, Type: e.Type, Payload: e.Payload}
+			if got := appendEncoded(nil, e.Encoded(encode), true, true); !bytes.Equal(got, appendEvent(nil, e, true, true)) {
+				t.Fatalf("%q was made of %q", got, e.Encoded(encode))
+			}
 		}
 	})
 }

@@ -18,8 +18,8 @@ import (
 // out, a stream is a file descriptor, a session and a few words. A few workers give a turn to the streams
 // that were signalled, and epoll(7) tells when a client has left or can take more.
 //
-// It serves plain-text HTTP/1.1. The response has no length and ends with its connection, so that the
-// frames of an event are the same bytes for every stream.
+// It serves plain-text HTTP/1. The response ends its connection, whose buffers are gone by then. Over HTTP/1.1 each frame is
+// a chunk, so that the bytes of an event are the same for every stream.
 type loop struct {
 	server           *Server
 	poll             *os.File // the epoll instance, itself watched by the runtime's poller
@@ -109,8 +109,9 @@ func (l *loop) count(n int) {
 func (l *loop) accepts(r *http.Request) bool { return r.TLS == nil && r.ProtoMajor == 1 }
 
 // serve takes the connection over from net/http, writes the headers, and leaves the rest to the workers.
-func (l *loop) serve(w http.ResponseWriter, _ *http.Request, a ask) error {
+func (l *loop) serve(w http.ResponseWriter, r *http.Request, a ask) error {
 	fs := new(fdStream)
+	fs.chunked = r.ProtoAtLeast(1, 1)
 	fs.signal = func() { l.signal(fs) }
 	fs.state.Store(running) // its first turn is this one
 	l.count(1)
@@ -129,8 +130,11 @@ func (l *loop) serve(w http.ResponseWriter, _ *http.Request, a ask) error {
 	var head bytes.Buffer
 	_, _ = fmt.Fprintf(&head, "HTTP/1.1 200 OK\r\nDate: %s\r\nConnection: close\r\n", time.Now().UTC().Format(http.TimeFormat))
 	_ = w.Header().Write(&head) // a bytes.Buffer takes everything; line breaks in values become spaces
+	if fs.chunked {
+		head.WriteString("Transfer-Encoding: chunked\r\n")
+	}
 	head.WriteString("\r\n")
-	fs.pending = l.server.appendRetry(head.Bytes())
+	fs.pending = fs.first(head.Bytes())
 	if err := l.add(fs); err != nil {
 		l.server.log.Warn("cannot watch a connection", "error", err)
 		l.end(fs)

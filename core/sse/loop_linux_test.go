@@ -46,7 +46,11 @@ func readThrough(t *testing.T, r io.Reader, text string) string {
 	return string(got)
 }
 
-const plainRequest = "GET /events HTTP/1.1\r\nHost: x\r\nX-Consumer-Id: toto\r\n\r\n"
+const (
+	plainRequest = "GET /events HTTP/1.1\r\nHost: x\r\nX-Consumer-Id: toto\r\n\r\n"
+	// oldRequest is answered without chunks.
+	oldRequest = "GET /events HTTP/1.0\r\nHost: x\r\nX-Consumer-Id: toto\r\n\r\n"
+)
 
 func TestWhatGoesOverTheWire(t *testing.T) {
 	for _, version := range []string{"1.0", "1.1"} {
@@ -56,24 +60,42 @@ func TestWhatGoesOverTheWire(t *testing.T) {
 		if !strings.HasPrefix(head, "HTTP/1.1 200 OK\r\nDate: ") {
 			t.Errorf("the head is %q, want it to begin with the status and the date", head)
 		}
-		for _, line := range []string{
+		want := []string{
 			"Connection: close", "Content-Type: text/event-stream", "Cache-Control: no-cache", "X-Accel-Buffering: no",
-		} {
+		}
+		chunk := func(frame string) string { return frame }
+		end := ""
+		if version == "1.1" {
+			want = append(want, "Transfer-Encoding: chunked")
+			chunk = func(frame string) string { return fmt.Sprintf("%x\r\n%s\r\n", len(frame), frame) }
+			end = lastChunk
+		} else if strings.Contains(head, "Transfer-Encoding") {
+			t.Errorf("the head is %q, want no chunks, which HTTP/1.0 does not know", head)
+		}
+		for _, line := range want {
 			if n := strings.Count(head, "\r\n"+line+"\r\n"); n != 1 {
 				t.Errorf("the head has %q %d times, want once: %q", line, n, head)
 			}
 		}
-		if strings.Contains(head, "Transfer-Encoding") || strings.Contains(head, "Content-Length") {
-			t.Errorf("the head is %q, want neither a length nor chunks", head)
+		if strings.Contains(head, "Content-Length") {
+			t.Errorf("the head is %q, want no length", head)
 		}
-		readThrough(t, conn, "\n\n") // retry
+		first := readThrough(t, conn, "\n\n")
+		if version == "1.1" {
+			_, first, _ = strings.Cut(first, "\r\n")
+			readThrough(t, conn, "\r\n")
+		}
+		if cursor, retry := heartbeatOf(t, first); cursor != 0 || retry == 0 {
+			t.Errorf("the first frame is %q, want cursor 0 and a retry", first)
+		}
 		s.store.Insert("toto", "insert", `1`)
-		if got, want := readThrough(t, conn, "\n\n"), frame(1, "insert", `1`); got != want {
-			t.Errorf("got %q, want %q", got, want)
+		event := chunk(frame(1, "insert", `1`))
+		if got := readThrough(t, conn, event); got != event {
+			t.Errorf("got %q, want %q", got, event)
 		}
 		s.Close()
-		if rest, err := io.ReadAll(conn); len(rest) > 0 || err != nil {
-			t.Errorf("at the end came %q, %v; want nothing but the end", rest, err)
+		if rest, err := io.ReadAll(conn); string(rest) != end || err != nil {
+			t.Errorf("at the end came %q, %v; want %q and the end", rest, err, end)
 		}
 	}
 }
@@ -106,8 +128,8 @@ func TestAClientThatStopsSendingHasLeft(t *testing.T) {
 
 func TestWhatAClientSendsAfterItsRequestIsIgnored(t *testing.T) {
 	s := newService(t, ways[0])
-	pipelined := dial(t, s, plainRequest+plainRequest)
-	garbage := dial(t, s, plainRequest+"\x00\xff nonsense")
+	pipelined := dial(t, s, oldRequest+oldRequest)
+	garbage := dial(t, s, oldRequest+"\x00\xff nonsense")
 	for _, conn := range []net.Conn{pipelined, garbage} {
 		readThrough(t, conn, "retry: ")
 		readThrough(t, conn, "\n\n")
@@ -131,7 +153,7 @@ func TestWhatAClientSendsAfterItsRequestIsIgnored(t *testing.T) {
 
 func TestAStalledClientThatReadsOnMissesNothing(t *testing.T) {
 	s := newService(t, ways[0], func(c *setup) { c.limits.TailBytes = 1 << 20 })
-	conn := dial(t, s, plainRequest)
+	conn := dial(t, s, oldRequest)
 	readThrough(t, conn, "retry: ")
 	readThrough(t, conn, "\n\n")
 	payload := `"` + strings.Repeat("x", 64<<10) + `"`
@@ -148,7 +170,7 @@ func TestAStalledClientThatReadsOnMissesNothing(t *testing.T) {
 	}
 	lines := bufio.NewReaderSize(conn, 128<<10)
 	for id := range n {
-		if got, want := readFrame(t, lines), frame(id+1, "insert", payload); got != want {
+		if got, want := idFirst(readFrame(t, lines)), frame(id+1, "insert", payload); got != want {
 			t.Fatalf("got %.40q, want %.40q", got, want)
 		}
 	}
@@ -185,7 +207,7 @@ func TestStalledClientsReadOnEachItsOwn(t *testing.T) {
 	eventually(t, "the hub to have read all", func() bool { return s.hub.Status().Position == clients*events })
 	var conns []net.Conn
 	for i := range clients {
-		request := "GET /events?after=0 HTTP/1.1\r\nHost: x\r\nX-Consumer-Id: c%d\r\n\r\n"
+		request := "GET /events?after=0 HTTP/1.0\r\nHost: x\r\nX-Consumer-Id: c%d\r\n\r\n"
 		conns = append(conns, dial(t, s, fmt.Sprintf(request, i)))
 	}
 	eventually(t, "all to stall", func() bool { return stalled(s) == clients })
@@ -203,7 +225,7 @@ func TestStalledClientsReadOnEachItsOwn(t *testing.T) {
 		for n := range events {
 			consumer := fmt.Sprint("c", i)
 			want := frame(int64(i*events+n+1), "insert", payload(consumer))
-			if got := readFrame(t, lines); got != want {
+			if got := idFirst(readFrame(t, lines)); got != want {
 				t.Fatalf("%s: got %.60q, want %.60q", consumer, got, want)
 			}
 		}

@@ -36,7 +36,7 @@ func (st *stream) write(ctx context.Context, w http.ResponseWriter, woken <-chan
 	control := http.NewResponseController(w)
 	stalls := time.AfterFunc(stallsAfter, st.session.Discard) // nobody knows when the client reads on
 	defer stalls.Stop()
-	chunk, done := st.server.appendRetry(nil), false
+	chunk, done := st.first(nil), false
 	for {
 		var scratch scratch // not kept while the stream is idle
 		for len(chunk) > 0 {
@@ -47,13 +47,12 @@ func (st *stream) write(ctx context.Context, w http.ResponseWriter, woken <-chan
 			n, err := w.Write(chunk)
 			stalls.Stop()
 			st.wrote(n)
-			if err != nil || done {
+			if err != nil {
 				return err
 			}
-			chunk, done = st.next(&scratch)
-		}
-		if done {
-			return nil
+			if chunk = nil; !done {
+				chunk, done = st.next(&scratch)
+			}
 		}
 		stalls.Reset(stallsAfter)
 		err := control.Flush()
@@ -61,9 +60,13 @@ func (st *stream) write(ctx context.Context, w http.ResponseWriter, woken <-chan
 		if err != nil {
 			return err
 		}
-		// Over HTTP/2 a deadline ends the stream when it passes, whether something is being written or not.
+		// Over HTTP/2 a deadline ends the stream when it passes, whether something is being written or not, and over
+		// HTTP/1.1 it would be there for the connection's next answer.
 		if err := control.SetWriteDeadline(time.Time{}); err != nil {
 			return fmt.Errorf("clear the write deadline: %w", err)
+		}
+		if done {
+			return nil
 		}
 		select {
 		case <-woken:

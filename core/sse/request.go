@@ -3,15 +3,18 @@ package sse
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/auth"
 	"github.com/event-piper/event-piper/core/web"
 )
 
-// cursorParameters are the query parameters that carry a cursor for clients that cannot set a header.
+// cursorParameters are the query parameters that carry a cursor for clients that cannot set a header. The first that
+// is given counts: polyfills add theirs to a URL that may have begun with after.
 var cursorParameters = []string{"lastEventId", "last_event_id", "after"}
 
 // ask is what a request asks for.
@@ -30,27 +33,44 @@ func parse(r *http.Request) (a ask, err error) {
 		// Ignored, a cursor that cannot be read would silently become "from now on".
 		return ask{}, errors.New("the query cannot be read")
 	}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if name != "types" && !slices.Contains(cursorParameters, name) {
+			return ask{}, fmt.Errorf("%q is not a parameter of a stream", name) // a cursor misspelled would be lost events
+		}
+	}
 	if a.types, err = core.ParseTypes(query["types"]); err != nil {
 		return ask{}, fmt.Errorf("types: %w", err)
 	}
-	name, values := "Last-Event-ID", r.Header.Values("Last-Event-ID")
-	for _, parameter := range cursorParameters {
-		if empty(values) {
-			name, values = parameter, query[parameter]
-		}
+	name, value, err := givenCursor(r.Header.Values("Last-Event-ID"), query)
+	if err != nil {
+		return ask{}, err
 	}
-	switch {
-	case empty(values):
+	if value == "" {
 		a.cursor = core.FromNow
-	case len(values) > 1:
-		return ask{}, fmt.Errorf("%s: given more than once", name)
-	default:
-		if a.cursor, err = core.ParseCursor(values[0]); err != nil {
-			return ask{}, fmt.Errorf("%s: %w", name, err)
-		}
+		return a, nil
+	}
+	if a.cursor, err = core.ParseCursor(value); err != nil {
+		return ask{}, fmt.Errorf("%s: %w", name, err)
 	}
 	return a, nil
 }
 
-// empty reports that no cursor is given; polyfills send an empty one before their first event.
-func empty(values []string) bool { return len(values) == 0 || len(values) == 1 && values[0] == "" }
+// givenCursor finds the cursor and what carries it; the value is empty if there is none. Empty ones do not count: polyfills
+// send them before their first event. Of a repeated parameter the last counts, since a polyfill appends its own to
+// the URL that it was given.
+func givenCursor(headers []string, query url.Values) (name, value string, err error) {
+	switch {
+	case len(headers) > 1:
+		return "", "", errors.New("Last-Event-ID: given more than once")
+	case len(headers) == 1 && headers[0] != "":
+		return "Last-Event-ID", headers[0], nil
+	}
+	for _, name := range cursorParameters {
+		for _, value := range slices.Backward(query[name]) {
+			if value != "" {
+				return name, value, nil
+			}
+		}
+	}
+	return "", "", nil
+}

@@ -20,7 +20,7 @@ import (
 // Config is the settings of a Server. All must be positive.
 type Config struct {
 	// Heartbeat is how long a stream may be silent. A heartbeat comes up to a tenth sooner, so that those of streams
-	// that began in one instant do not stay together.
+	// that began in one instant do not stay together. A client's read timeout must be longer: several have 5 s.
 	Heartbeat time.Duration
 	// WriteTimeout is how long a client may take none of what is written to it before its stream ends.
 	WriteTimeout time.Duration
@@ -31,7 +31,11 @@ type Config struct {
 
 // Stats count what a Server has done.
 type Stats struct {
-	Streams, Events, Bytes, Heartbeats, Stalled atomic.Int64
+	Streams, Events, Bytes, Stalled atomic.Int64
+	// Heartbeats are those that broke a silence.
+	Heartbeats atomic.Int64
+	// Draining counts the requests that were refused because the service was shutting down.
+	Draining atomic.Int64
 }
 
 // Server answers GET /events. It must be closed.
@@ -76,9 +80,8 @@ func (s *Server) Stats() *Stats { return &s.stats }
 // now is the server's clock: monotonic nanoseconds, never 0.
 func (s *Server) now() int64 { return int64(time.Since(s.born)) + 1 }
 
-func (s *Server) appendRetry(b []byte) []byte {
-	return appendRetry(b, s.config.Retry/2+rand.N(s.config.Retry))
-}
+// retry is how long to tell a client to wait, other than its neighbour, so that they do not come back in one instant.
+func (s *Server) retry() time.Duration { return s.config.Retry/2 + rand.N(s.config.Retry) }
 
 // ServeHTTP answers one request for a stream; the consumer must be in the request's context.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -93,10 +96,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.identity, a.access = id, web.AccessFrom(r.Context())
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-cache")
-	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	setHeader(w.Header())
 	if r.Method == http.MethodHead {
 		return
 	}
@@ -105,9 +105,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		serve = s.loop.serve
 	}
 	if err := serve(w, r, a); err != nil {
-		h.Del("X-Accel-Buffering")
+		w.Header().Del("X-Accel-Buffering")
 		s.refuse(w, err)
 	}
+}
+
+func setHeader(h http.Header) {
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache")
+	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
 }
 
 var errDraining = errors.New("the service is shutting down")
@@ -118,6 +124,7 @@ func (s *Server) start(st *stream, a ask) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.draining {
+		s.stats.Draining.Add(1)
 		return errDraining
 	}
 	session, err := s.hub.Open(strings.Clone(a.identity.Consumer), a.cursor, a.types, st.signal)

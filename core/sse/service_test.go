@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -86,11 +88,12 @@ func newService(t testing.TB, w way, prepare ...func(*setup)) *service {
 		t.Fatalf("new server: %v", err)
 	}
 	mux := http.NewServeMux()
+	streams := s.Handler(func(next http.Handler) http.Handler { return next })
 	mux.HandleFunc("GET /events", func(w http.ResponseWriter, r *http.Request) {
 		if consumer := r.Header.Get("X-Consumer-Id"); consumer != "" {
 			r = r.WithContext(auth.NewContext(r.Context(), auth.Identity{Consumer: consumer, Expires: c.expires()}))
 		}
-		s.ServeHTTP(w, r)
+		streams.ServeHTTP(w, r)
 	})
 	s.http = httptest.NewUnstartedServer(web.Handler(web.Config{}, mux, log))
 	s.http.Config.Protocols = new(http.Protocols)
@@ -155,6 +158,7 @@ type client struct {
 	*http.Response
 	frames chan string // each with the empty line that ends it
 	leave  func()
+	start  int64 // the cursor of the first frame
 	// Valid once frames is closed.
 	err  error  // how the stream ended, nil if in good order
 	rest string // what was left without an empty line
@@ -195,7 +199,7 @@ func (s *service) get(t testing.TB, method, consumer string, options ...string) 
 	return got.Response, cancel
 }
 
-// open opens a stream and reads up to its first frame, the retry.
+// open opens a stream and reads its first frame, which tells where it starts.
 func (s *service) open(t testing.TB, consumer string, options ...string) *client {
 	t.Helper()
 	resp, cancel := s.get(t, http.MethodGet, consumer, options...)
@@ -208,9 +212,7 @@ func (s *service) open(t testing.TB, consumer string, options ...string) *client
 	c.leave = sync.OnceFunc(func() { cancel(); _ = resp.Body.Close() })
 	t.Cleanup(c.leave)
 	go c.read()
-	if retry := c.next(t); !strings.HasPrefix(retry, "retry: ") {
-		t.Fatalf("the first frame is %q, want a retry", retry)
-	}
+	c.start, _ = heartbeatOf(t, c.next(t))
 	return c
 }
 
@@ -245,15 +247,38 @@ func (c *client) next(t testing.TB) string {
 	return frame
 }
 
-// want checks the next frames, byte for byte.
+// want checks the next frames, byte for byte but for where their ids are.
 func (c *client) want(t testing.TB, frames ...string) {
 	t.Helper()
 	for _, want := range frames {
-		if got := c.next(t); got != want {
+		if got := idFirst(c.next(t)); got != want {
 			t.Fatalf("got frame %q, want %q", got, want)
 		}
 	}
 }
+
+// idFirst returns a frame with its id in front. Where it was depends on how many events were written at once.
+func idFirst(frame string) string {
+	fields := strings.SplitAfter(strings.TrimSuffix(frame, "\n"), "\n")
+	if last := len(fields) - 2; last > 0 && strings.HasPrefix(fields[last], "id: ") {
+		return fields[last] + strings.Join(fields[:last], "") + "\n"
+	}
+	return frame
+}
+
+// heartbeatOf reads a heartbeat: its cursor, and its retry or 0.
+func heartbeatOf(t testing.TB, frame string) (cursor int64, retry int) {
+	t.Helper()
+	m := heartbeatFrame.FindStringSubmatch(frame)
+	if m == nil {
+		t.Fatalf("got frame %q, want a heartbeat with a cursor", frame)
+	}
+	cursor, _ = strconv.ParseInt(m[1], 10, 64)
+	retry, _ = strconv.Atoi(m[2])
+	return cursor, retry
+}
+
+var heartbeatFrame = regexp.MustCompile(`^id: (\d+)\nevent: heartbeat\ndata: thump\n(?:retry: (\d+)\n)?\n$`)
 
 // wantEnd checks that nothing follows but the end, in good order.
 func (c *client) wantEnd(t testing.TB) {

@@ -23,6 +23,7 @@ type stream struct {
 	session *core.Session
 	access  *web.Access
 	expires time.Time // when the client's token does; zero: never
+	chunked bool      // whether each frame is written as a chunk (RFC 9112, section 7.1)
 	signal  func()    // makes the stream's next turn happen; from any goroutine, never blocks
 
 	// Set by others, seen at the next turn.
@@ -37,37 +38,50 @@ type stream struct {
 	slot slot // owned by the wheel
 }
 
-// next returns what to write now, either in scratch or as bytes that other streams share, and nil when
+// first returns the first frame: where the stream starts, and how long to wait before coming back. A client that is cut
+// off before its first event would otherwise come back without a cursor, and lose what came meanwhile.
+func (st *stream) first(b []byte) []byte { return st.heartbeat(b, st.server.retry()) }
+
+func (st *stream) heartbeat(b []byte, retry time.Duration) []byte {
+	var frame [128]byte
+	return appendFrame(b, appendHeartbeat(frame[:0], st.session.Cursor(), retry), st.chunked)
+}
+
+// last returns what ends the body.
+func (st *stream) last(b []byte) []byte {
+	if st.chunked {
+		b = append(b, lastChunk...)
+	}
+	return b
+}
+
+// next returns what to write now, either in scratch or as bytes that other streams share, and nothing when
 // there is nothing. After done the stream is to be ended.
 func (st *stream) next(scratch *scratch) (chunk []byte, done bool) {
 	scratch.used = false
+	b := scratch.bytes[:0]
 	if st.over() {
-		return nil, true
+		return scratch.use(st.last(b)), true
 	}
 	if st.ending.Load() {
-		return scratch.use(st.server.appendRetry(scratch.bytes[:0])), true
+		return scratch.use(st.last(st.heartbeat(b, st.server.retry()))), true
 	}
 	events, err := st.session.Take(scratch.events[:0], chunkEvents, chunkBytes)
 	scratch.events = events
 	if reset, ok := errors.AsType[*core.ResetError](err); ok {
-		return scratch.use(appendReset(scratch.bytes[:0], reset)), false
+		return scratch.use(appendFrame(b, appendReset(nil, reset), st.chunked)), false
 	}
 	switch {
 	case len(events) == 1:
 		chunk = events[0].Encoded(encode)
-	case len(events) > 1:
-		b := scratch.bytes[:0]
-		for _, e := range events {
-			if e.Live {
-				b = append(b, e.Encoded(encode)...)
-			} else {
-				b = appendEvent(b, e) // nobody shares it
-			}
+		if !st.chunked {
+			chunk = frameOf(chunk)
 		}
-		chunk = scratch.use(b)
+	case len(events) > 1:
+		chunk = scratch.use(appendEvents(b, events, st.chunked))
 	case st.server.now() >= st.heartbeatDue():
 		st.server.stats.Heartbeats.Add(1)
-		chunk = scratch.use(append(scratch.bytes[:0], heartbeat...))
+		chunk = scratch.use(st.heartbeat(b, 0))
 	}
 	if len(events) > 0 {
 		st.access.Events += int64(len(events))
@@ -75,6 +89,22 @@ func (st *stream) next(scratch *scratch) (chunk []byte, done bool) {
 		clear(events)
 	}
 	return chunk, false
+}
+
+// appendEvents appends several events, to be written at once.
+func appendEvents(b []byte, events []*core.Event, chunked bool) []byte {
+	size := 0
+	for _, e := range events {
+		size += chunkSize(e)
+	}
+	for _, e := range events {
+		if e.Live {
+			b = appendEncoded(b, e.Encoded(encode), size > segment, chunked)
+		} else {
+			b = appendEvent(b, e, size > segment, chunked) // nobody shares it
+		}
+	}
+	return b
 }
 
 // over reports that the client has left or may not read any more.

@@ -67,7 +67,7 @@ func TestAStreamGoesFromHistoryToLive(t *testing.T) {
 		}
 		// Whether it was opened before or after the hub had read the first ones, it gets all that follow.
 		for got := ""; got != frame(11, "delete", `null`); {
-			got = fromNow.next(t)
+			got = idFirst(fromNow.next(t))
 		}
 	})
 }
@@ -106,7 +106,28 @@ func TestALongHistoryArrivesInOrder(t *testing.T) {
 	})
 }
 
-func TestResetsHaveNoIDAndTheStreamGoesOn(t *testing.T) {
+// TestTheIDOfALargeEventComesLast cuts nothing, but looks at what a cut would leave.
+func TestTheIDOfALargeEventComesLast(t *testing.T) {
+	inEveryWay(t, func(t *testing.T, w way) {
+		s := newService(t, w)
+		c := s.open(t, "toto")
+		payload := `"` + strings.Repeat("x", 59_000) + `"`
+		s.store.Insert("toto", "insert", payload)
+		if got, want := c.next(t), "event: insert\ndata: "+payload+"\nid: 1\n\n"; got != want {
+			t.Errorf("got %.40q…, want %.40q…", got, want)
+		}
+		for range 100 {
+			s.store.Insert("toto", "insert", `1`)
+		}
+		eventually(t, "the hub to be at 101", func() bool { return s.hub.Status().Position == 101 })
+		replay := s.open(t, "toto", "?after=1")
+		if got, want := replay.next(t), "event: insert\ndata: 1\nid: 2\n\n"; got != want {
+			t.Errorf("in a write of many: got %q, want %q", got, want)
+		}
+	})
+}
+
+func TestAResetCarriesTheCursorThatTheStreamGoesOnFrom(t *testing.T) {
 	inEveryWay(t, func(t *testing.T, w way) {
 		s := newService(t, w)
 		for range 7 {
@@ -115,10 +136,10 @@ func TestResetsHaveNoIDAndTheStreamGoesOn(t *testing.T) {
 		s.store.Delete("toto", 5)
 		eventually(t, "the hub to be at 7", func() bool { return s.hub.Status().Position == 7 })
 		pruned := s.open(t, "toto", "Last-Event-ID: 3")
-		pruned.want(t, "event: reset\ndata: {\"reason\":\"pruned\",\"oldest\":5,\"newest\":7}\n\n",
+		pruned.want(t, "id: 5\nevent: reset\ndata: {\"reason\":\"pruned\",\"oldest\":5,\"newest\":7}\n\n",
 			frame(6, "insert", `1`), frame(7, "insert", `1`))
 		ahead := s.open(t, "toto", "Last-Event-ID: 100")
-		ahead.want(t, "event: reset\ndata: {\"reason\":\"ahead\",\"oldest\":5,\"newest\":7}\n\n")
+		ahead.want(t, "id: 7\nevent: reset\ndata: {\"reason\":\"ahead\",\"oldest\":5,\"newest\":7}\n\n")
 		s.store.Insert("toto", "insert", `2`)
 		pruned.want(t, frame(8, "insert", `2`))
 		ahead.want(t, frame(8, "insert", `2`))
@@ -163,15 +184,21 @@ func TestSilenceIsBrokenByHeartbeats(t *testing.T) {
 		// Over HTTP/2 a write deadline must not end a stream on which nothing is being written.
 		s := newService(t, w, func(c *setup) { c.Heartbeat, c.WriteTimeout = 300*time.Millisecond, 100*time.Millisecond })
 		c := s.open(t, "toto")
-		const thump = "event: heartbeat\ndata: thump\n\n"
-		c.want(t, thump, thump)
+		const thump = "id: %d\nevent: heartbeat\ndata: thump\n\n"
+		c.want(t, fmt.Sprintf(thump, 0), fmt.Sprintf(thump, 0))
 		s.store.Insert("toto", "insert", `1`)
 		for got := c.next(t); got != frame(1, "insert", `1`); got = c.next(t) {
-			if got != thump {
+			if got != fmt.Sprintf(thump, 0) {
 				t.Fatalf("got %q, want a heartbeat or the event", got)
 			}
 		}
-		c.want(t, thump)
+		c.want(t, fmt.Sprintf(thump, 1))
+		s.store.Insert("titi", "insert", `1`)
+		for got := c.next(t); got != fmt.Sprintf(thump, 2); got = c.next(t) { // past what is for others
+			if got != fmt.Sprintf(thump, 1) {
+				t.Fatalf("got %q, want a heartbeat", got)
+			}
+		}
 		if n := s.Stats().Heartbeats.Load(); n < 3 {
 			t.Errorf("%d heartbeats are counted, want 3 at least", n)
 		}
@@ -190,6 +217,7 @@ func TestWrongRequestsGetAProblem(t *testing.T) {
 			{"toto", "Last-Event-ID: -1", 400, "Last-Event-ID: a cursor is a non-negative integer"},
 			{"toto", "?after=tomorrow", 400, "after: a cursor is a non-negative integer"},
 			{"toto", "?types=,", 400, "types: an event type is empty"},
+			{"toto", "?aftr=5", 400, `"aftr" is not a parameter of a stream`},
 		} {
 			var options []string
 			if c.option != "" {
@@ -289,7 +317,7 @@ func TestTheAccessLineTellsWhatWasDelivered(t *testing.T) {
 		c.want(t, frame(2, "insert", `2`))
 		c.leave()
 		got := await(t, s.requests, "the access line")
-		body := 2*len(want) + len("retry: 1000\n\n")
+		body := 2*len(want) + len("id: 0\nevent: heartbeat\ndata: thump\nretry: 1000\n\n")
 		most := body + 2000 // a stream without net/http counts its head, too
 		if w.name != "http" {
 			most = body
@@ -350,7 +378,7 @@ func TestDrainTellsEachClientWhenToComeBackAndEnds(t *testing.T) {
 		go func() { defer close(drained); s.Drain(ctx) }()
 		seen := map[int]bool{}
 		for _, c := range clients {
-			ms := retryOf(t, c.next(t))
+			_, ms := heartbeatOf(t, c.next(t))
 			if ms < 500 || ms >= 1500 {
 				t.Errorf("told to come back after %d ms, want from 500 to 1500", ms)
 			}

@@ -138,6 +138,7 @@ func visit(s *service, consumer string, received *[]int64, frames int, through i
 	defer func() { _ = resp.Body.Close() }()
 	lines := bufio.NewReader(resp.Body)
 	var id int64
+	heartbeat := false
 	for frames > 0 && (through == 0 || last < through) {
 		line, err := lines.ReadString('\n')
 		if err != nil {
@@ -148,11 +149,15 @@ func visit(s *service, consumer string, received *[]int64, frames int, through i
 				return err
 			}
 		}
-		if line == "\n" && id != 0 {
-			last, id = id, 0
+		heartbeat = heartbeat || line == "event: heartbeat\n"
+		if line != "\n" {
+			continue
+		}
+		if last = max(last, id); !heartbeat {
 			*received = append(*received, last)
 			frames--
 		}
+		id, heartbeat = 0, false
 	}
 	return nil
 }

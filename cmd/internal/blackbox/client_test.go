@@ -149,7 +149,7 @@ type stream struct {
 
 const fromNow = -1
 
-// open asks for a stream after a cursor and returns once its headers and its first retry are there. An
+// open asks for a stream after a cursor and returns once its headers and its first frame are there. An
 // answer other than 200 is an error.
 func open(addr, consumer string, cursor int64) (*stream, error) {
 	conn, err := net.DialTimeout("tcp", addr, patience)
@@ -180,6 +180,7 @@ func (s *stream) request(addr, consumer string, cursor int64) error {
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("open a stream: %s", response.Status)
 	}
+	s.r = bufio.NewReader(response.Body)
 	for s.tellings == 0 {
 		if _, err := s.line(); err != nil {
 			return fmt.Errorf("open a stream: %w", err)
