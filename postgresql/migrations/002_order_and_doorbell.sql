@@ -82,6 +82,8 @@ end $migration$;
 create trigger events_before_insert before insert on events
     for each statement execute function events_before_insert();
 
+revoke execute on function events_before_insert() from public;
+
 -- The writers in flight: what each one's lock says, and the process id of its backend. A name for what pg_locks shows
 -- to everybody.
 create view events_writers as
@@ -101,7 +103,7 @@ create function events_watermark(
     language plpgsql volatile set search_path from current as $$
 begin
     -- With one snapshot for the whole transaction the rows would be older than the watermark.
-    if current_setting('transaction_isolation') <> 'read committed' then
+    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
         raise exception 'events are read at isolation level read committed, not %', current_setting('transaction_isolation');
     end if;
     -- The locks of the primary's writers are not to be seen on a standby.
@@ -129,3 +131,18 @@ create function events_newest(_watermark bigint) returns bigint
     as $$ select greatest(
         coalesce((select max(id) from events where id <= _watermark), 0),
         coalesce((select max(through) from events_pruned where through <= _watermark), 0)) $$;
+
+-- The newest position, for an application that hands out state and then a stream: position first, state in a later snapshot.
+-- What is at or below it is in the state, and the stream sends the rest. For every role that may name it: pg_locks shows
+-- about as much to everybody.
+create function events_position() returns bigint
+    language plpgsql volatile security definer set search_path from current as $$
+begin
+    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        raise exception 'events_position() at isolation level % may be newer than what the transaction can see',
+                current_setting('transaction_isolation')
+            using errcode = 'active_sql_transaction',
+                hint = 'Ask for the position first, in a transaction of its own, and begin this one after it.';
+    end if;
+    return (select events_newest(w.watermark) from events_watermark() w);
+end $$;
