@@ -134,6 +134,11 @@ func collectPages(rows pgx.Rows, queries []core.PageQuery, pages []core.Page) er
 	}
 	for i := range pages {
 		slices.SortFunc(pages[i].Events, byID)
+		if n := len(pages[i].Events); n > 0 {
+			// The newest position was looked for before, and an event may have come since up to the watermark: where a
+			// repair by setval took the sequence back, to its newest event, in between.
+			pages[i].Next = max(pages[i].Next, pages[i].Events[n-1].ID)
+		}
 		if limit := queries[i].Limit; len(pages[i].Events) > limit {
 			cutPage(&pages[i], limit)
 		}
