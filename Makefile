@@ -43,6 +43,7 @@ lint: $(TOOLS)/bin/golangci-lint-$(GOLANGCI_LINT_VERSION) ## gofmt, go vet, gola
 	$(GO) vet ./...
 	GOOS=darwin $(GO) vet ./core/... ./cmd/... ./postgresql/... ./functions/poll
 	$< run ./...
+	cd chaos && $< run ./...
 
 $(TOOLS)/bin/golangci-lint-$(GOLANGCI_LINT_VERSION):
 	GOBIN=$(TOOLS)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
@@ -61,6 +62,11 @@ fuzz: ## fuzz everything that parses input, FUZZTIME (200000x: as many runs) eac
 .PHONY: bench
 bench: ## measure, beside the table without us and other servers, and print tables
 	$(GO) run ./bench $(BENCH)
+
+# A module of its own, for what it needs: a proxy that breaks connections, a library that draws.
+.PHONY: chaos
+chaos: ## one fault after the other over the real programs, and a check of the whole history; CHAOS="-for 1h -seed 7"
+	cd chaos && $(GO) vet ./... && $(GO) test ./... && $(GO) run . $(CHAOS)
 
 ## The OpenAPI document and its clients
 

@@ -1,0 +1,104 @@
+// Chaos tries to make Event Piper lose, repeat, reorder, misdeliver or alter an event: the real programs over a real
+// PostgreSQL, with writers of every kind, clients that change servers and transports all the time, and one fault after
+// the other. After each round it checks the whole history against the table.
+//
+//	go run . -for 60s              one round with a seed of its own
+//	go run . -seed 7 -for 60s      the same draws again (not the same timing)
+//	go run . -for 1h -round 5m     rounds of five minutes, each with the next seed
+//	go run . -faults link,retention    only faults whose names contain one of these
+//
+// It needs Linux and a PostgreSQL installed or downloaded by devdb; as root it can fill a disk, and with PgBouncer
+// installed it runs through that as well. The exit code is 0 if nothing was found, and 1 otherwise.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/event-piper/event-piper/postgresql/devdb"
+)
+
+// options are what the flags say.
+type options struct {
+	seed             uint64
+	length, round    time.Duration
+	faults           string
+	writers, readers int
+	pause            time.Duration
+	keep, bin        string
+	quiet            bool
+}
+
+func main() {
+	devdb.Supervise()
+	if err := run(); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	var o options
+	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
+	flags.Uint64Var(&o.seed, "seed", rand.Uint64N(1_000_000), "what all draws follow from")
+	flags.DurationVar(&o.length, "for", time.Minute, "how long to make faults, in all")
+	flags.DurationVar(&o.round, "round", 5*time.Minute, "how long a round is; each has a new database")
+	flags.StringVar(&o.faults, "faults", "", "comma-separated parts of the names of the faults to make; all unless given")
+	flags.IntVar(&o.writers, "writers", 8, "writers")
+	flags.IntVar(&o.readers, "readers", 12, "readers, of six consumers")
+	flags.DurationVar(&o.pause, "pause", 20*time.Millisecond, "a writer's mean pause between transactions")
+	flags.StringVar(&o.keep, "keep", "", "directory for the logs of all programs, kept; else they are kept only if something was found")
+	flags.StringVar(&o.bin, "bin", "", "directory with stream, poll and bootstrap (functions/poll), to test them as they are; else they are built")
+	flags.BoolVar(&o.quiet, "q", false, "print no line for each fault")
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		return err
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	dir, err := os.MkdirTemp("", "event-piper-chaos-")
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // PostgreSQL's user has to pass
+		return err
+	}
+	bin := o.bin
+	if bin == "" {
+		bin = dir
+		err = buildPrograms(ctx, bin)
+	}
+	if err != nil {
+		return err
+	}
+	total := &report{}
+	for n := 0; total.spent < o.length && ctx.Err() == nil; n++ {
+		round := o
+		round.seed += uint64(n)
+		round.length = min(o.round, o.length-total.spent)
+		logs := filepath.Join(dir, fmt.Sprintf("seed-%d", round.seed))
+		if o.keep != "" {
+			logs = filepath.Join(o.keep, fmt.Sprintf("seed-%d", round.seed))
+		}
+		result, err := runRound(ctx, bin, logs, round)
+		total.add(result)
+		if err != nil {
+			total.print(os.Stdout)
+			return fmt.Errorf("seed %d: %w (logs in %s)", round.seed, err, logs)
+		}
+		if len(result.found) > 0 {
+			total.print(os.Stdout)
+			return fmt.Errorf("seed %d: %d violations (logs in %s)", round.seed, len(result.found), logs)
+		}
+	}
+	total.print(os.Stdout)
+	return os.RemoveAll(dir)
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/event-piper/event-piper/chaos/check"
+)
+
+// target is a server, as clients see it.
+type target struct {
+	name    string
+	base    string // URL that clients ask, by a link
+	direct  string // URL without a link, for its health
+	streams bool   // it serves GET /events
+}
+
+// ends are the cursors at which readers end, by address; nil while the run goes on.
+type ends struct {
+	atomic.Pointer[map[string]int64]
+}
+
+// transport is how a reader asks.
+type transport struct {
+	name string
+	run  func(r *reader, ctx context.Context, t *target) (*check.Session, error)
+	// streams says that only a target that streams will do.
+	streams bool
+}
+
+var transports = []transport{
+	{"SSE", (*reader).stream, true},
+	{"SSE over h2c", (*reader).streamH2C, true},
+	{"SSE from a half-closed socket", (*reader).streamHalfClosed, true},
+	{"poll", (*reader).poll, false},
+}
+
+// reader is a client with one cursor. It changes servers and transports all the time and goes on from its cursor.
+type reader struct {
+	// set at construction
+	address string
+	targets []*target
+	history *check.Reader
+	naps    bool // it stays away for long, so that retention overtakes it
+	settled bool // it stays with the transport that it has, and is not tired of it
+	// received, if not nil, hears of every delivery.
+	received func(*check.Message)
+	random   *rand.Rand
+	ends     *ends
+
+	// owned by run
+	cursor int64
+	h1, h2 *http.Client
+}
+
+func newReader(history *check.Reader, address string, random *rand.Rand, ends *ends, targets ...*target) *reader {
+	h2 := new(http.Protocols)
+	h2.SetUnencryptedHTTP2(true)
+	dial := (&net.Dialer{Timeout: 2 * time.Second}).DialContext
+	return &reader{
+		address: address, history: history, random: random, ends: ends, targets: targets,
+		h1: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true, DisableCompression: true}},
+		h2: &http.Client{Transport: &http.Transport{DialContext: dial, Protocols: h2, DisableCompression: true}},
+	}
+}
+
+// run reads until ctx ends, or the last cursor is known and reached.
+func (r *reader) run(ctx context.Context) {
+	defer r.h1.CloseIdleConnections()
+	defer r.h2.CloseIdleConnections()
+	for ctx.Err() == nil && !r.done() {
+		target := r.targets[r.random.IntN(len(r.targets))]
+		transport := r.transportFor(target)
+		err := r.session(ctx, target, transport)
+		if err != nil {
+			_ = sleep(ctx, 20*time.Millisecond+time.Duration(r.random.Int64N(int64(200*time.Millisecond))))
+		}
+		if r.naps && r.ends.Load() == nil && r.random.IntN(4) == 0 {
+			_ = sleep(ctx, time.Duration(r.random.Int64N(int64(8*time.Second))))
+		}
+	}
+}
+
+func (r *reader) done() bool {
+	last := r.ends.Load()
+	return last != nil && r.cursor >= (*last)[r.address]
+}
+
+func (r *reader) transportFor(t *target) transport {
+	if r.settled {
+		if t.streams {
+			return transports[0]
+		}
+		return transports[len(transports)-1]
+	}
+	for {
+		if way := transports[r.random.IntN(len(transports))]; t.streams || !way.streams {
+			return way
+		}
+	}
+}
+
+// patience is how long a stream may be silent, as with clients whose read timeout is five seconds; heartbeats come
+// every second here.
+const patience = 5 * time.Second
+
+// session runs one session and keeps what it got, with the cursor at which it ended.
+func (r *reader) session(ctx context.Context, t *target, way transport) error {
+	after := r.cursor
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if !r.settled && r.random.IntN(2) == 0 {
+		tired := time.AfterFunc(50*time.Millisecond+time.Duration(r.random.Int64N(int64(6*time.Second))), cancel)
+		defer tired.Stop()
+	}
+	s, err := way.run(r, ctx, t)
+	if s != nil && len(s.Messages) > 0 {
+		s.Via, s.Addresses, s.After = way.name+" of "+t.name, []string{r.address}, after
+		r.history.Sessions = append(r.history.Sessions, *s)
+	}
+	return err
+}
+
+// got keeps a message and moves the cursor, as a client does that has processed it.
+func (r *reader) got(s *check.Session, m check.Message) {
+	m.At = time.Now()
+	s.Messages = append(s.Messages, m)
+	if m.Kind == check.Reset {
+		r.cursor = m.ID
+	} else {
+		r.cursor = max(r.cursor, m.ID)
+	}
+	if m.Kind == check.Delivery && r.received != nil {
+		r.received(&m)
+	}
+}
+
+func (r *reader) request(ctx context.Context, url string) (*http.Request, error) {
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	q.Header.Set("X-Consumer-Id", r.address)
+	return q, nil
+}
+
+// watchdog ends a session that is silent for longer than the reader's patience.
+type watchdog struct {
+	mu    sync.Mutex
+	timer *time.Timer
+}
+
+func watch(cancel context.CancelCauseFunc) *watchdog {
+	return &watchdog{timer: time.AfterFunc(patience, func() { cancel(errSilent) })}
+}
+
+func (w *watchdog) pat() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer.Reset(patience)
+}
+
+func (w *watchdog) stop() { w.timer.Stop() }
+
+var errSilent = fmt.Errorf("silent for %v", patience)

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/event-piper/event-piper/chaos/check"
+)
+
+// report is what rounds found.
+type report struct {
+	rounds  int
+	version int
+	spent   time.Duration
+	fallen  []fallen
+	without []string
+	verdict *check.Verdict
+	found   []string // everything that must not be
+}
+
+func (r *report) add(other *report) {
+	r.rounds += other.rounds
+	r.version = other.version
+	r.spent += other.spent
+	r.fallen = append(r.fallen, other.fallen...)
+	r.without = other.without
+	r.found = append(r.found, other.found...)
+	if other.verdict == nil {
+		return
+	}
+	if r.verdict == nil {
+		r.verdict = &check.Verdict{Resets: map[string]int{}}
+	}
+	a, b := r.verdict, other.verdict
+	a.Committed += b.Committed
+	a.Deliveries += b.Deliveries
+	a.RolledBack += b.RolledBack
+	a.Sessions += b.Sessions
+	a.PrunedUnread += b.PrunedUnread
+	a.LostByDatabase += b.LostByDatabase
+	for reason, n := range b.Resets {
+		a.Resets[reason] += n
+	}
+}
+
+// print writes the table of faults, and what was found.
+func (r *report) print(out io.Writer) {
+	printf := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format, args...) }
+	printf("\n%d rounds, %.0f s of faults, PostgreSQL %d.%d\n", r.rounds, r.spent.Seconds(), r.version/10000, r.version%10000)
+	if v := r.verdict; v != nil {
+		printf("%d events committed, %d rolled back, %d deliveries in %d sessions, resets %v, deleted before an open session read them %d\n",
+			v.Committed, v.RolledBack, v.Deliveries, v.Sessions, v.Resets, v.PrunedUnread)
+	}
+	printf("\n| Fault | Times | First commit after it: median, longest | Delivered after that: median, longest |\n|---|---|---|---|\n")
+	byName := map[string][]fallen{}
+	for _, f := range r.fallen {
+		byName[f.name] = append(byName[f.name], f)
+	}
+	for _, f := range faults {
+		was := byName[f.name]
+		if len(was) == 0 {
+			continue
+		}
+		var commits, deliveries []time.Duration
+		for _, one := range was {
+			if one.err != nil {
+				continue
+			}
+			_, longest := one.recovery.slowest()
+			commits, deliveries = append(commits, one.recovery.database), append(deliveries, longest)
+		}
+		printf("| %s | %d | %s | %s |\n", f.name, len(was), spread(commits), spread(deliveries))
+	}
+	for _, w := range r.without {
+		printf("not made: %s\n", w)
+	}
+	printf("\n%d violations\n", len(r.found))
+	for i, v := range r.found {
+		if i == 30 {
+			printf("  and %d more\n", len(r.found)-i)
+			break
+		}
+		printf("  %s\n", strings.TrimSpace(v))
+	}
+}
+
+func spread(list []time.Duration) string {
+	if len(list) == 0 {
+		return "never"
+	}
+	slices.SortFunc(list, cmp.Compare[time.Duration])
+	return fmt.Sprintf("%.2f s, %.2f s", list[len(list)/2].Seconds(), list[len(list)-1].Seconds())
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/event-piper/event-piper/chaos/check"
+)
+
+// consumers are those that writers address and readers are.
+var consumers = []string{"alpha", "beta", "gamma", "delta", "epsilon", "zeta"}
+
+// runRound makes a world, lets everybody loose in it, and checks what happened. An error is one that keeps the round
+// from being checked.
+func runRound(ctx context.Context, bin, dir string, o options) (*report, error) {
+	result := &report{rounds: 1}
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // PostgreSQL's user has to pass
+		return result, err
+	}
+	w, err := newWorld(ctx, bin, dir)
+	if err != nil {
+		return result, err
+	}
+	defer w.close()
+	r := &round{options: o, world: w, record: &record{}, report: result}
+	r.probe = newProbe(w.database, r.record, w.targets)
+	result.version = w.database.version
+	fmt.Printf("round with seed %d: %v, PostgreSQL %d, %d writers, %d readers\n", o.seed, o.length, w.database.version/10000, o.writers, o.readers)
+	return result, r.run(ctx)
+}
+
+// round is one under way.
+type round struct {
+	options
+	world  *world
+	record *record
+	probe  *probe
+	report *report
+	ends   ends // of the readers
+}
+
+func (r *round) run(ctx context.Context) error {
+	began := time.Now()
+	var writing, reading, watching sync.WaitGroup
+	background := context.WithoutCancel(ctx)
+	writers, stopWriters := context.WithCancel(background)
+	readers, stopReaders := context.WithCancel(background)
+	watch, stopWatch := context.WithCancel(background)
+	defer watching.Wait()
+	defer stopWatch()
+	defer reading.Wait()
+	defer stopReaders()
+	defer writing.Wait()
+	defer stopWriters()
+
+	r.startReaders(readers, &reading)
+	r.startWriters(writers, &writing)
+	writing.Go(func() { r.probe.write(writers) })
+	watching.Go(func() { r.probe.watch(watch) })
+	watching.Go(func() { endOften(watch, r.world.database) })
+
+	plagued, over := context.WithTimeout(ctx, r.length)
+	defer over()
+	list, without := wanted(r.world, r.faults)
+	if len(list) == 0 {
+		return fmt.Errorf("no fault is called %q", r.faults)
+	}
+	r.report.without = without
+	fallen, err := plague(plagued, r.world, r.probe, list, random(r.seed, 1), func(line string) {
+		if !r.quiet {
+			fmt.Println("  " + line)
+		}
+	})
+	r.report.spent = time.Since(began)
+	r.report.fallen = fallen
+	if err != nil {
+		// What was committed must arrive all the same, and what is wrong may show.
+		r.report.found = append(r.report.found, err.Error())
+	}
+	return errors.Join(r.settle(background, stopWriters, stopReaders, &writing, &reading), r.judge(background))
+}
+
+func (r *round) startWriters(ctx context.Context, running *sync.WaitGroup) {
+	direct := r.world.database.dsn(r.world.links.all["writers-database"].address)
+	for i := range r.writers {
+		w := &writer{
+			name: fmt.Sprint("writer-", i), dsn: direct, database: r.world.database, record: r.record,
+			addresses: consumers, hurried: &r.world.hurried, pause: r.pause, random: random(r.seed, uint64(100+i)),
+		}
+		if r.world.bouncer != nil && i%3 == 2 {
+			w.pooled = true
+			w.dsn = r.world.database.dsn(r.world.links.all["writers-pgbouncer"].address)
+		}
+		running.Go(func() { w.run(ctx) })
+	}
+}
+
+func (r *round) startReaders(ctx context.Context, running *sync.WaitGroup) {
+	for i := range r.readers {
+		name := fmt.Sprint("reader-", i)
+		reader := newReader(r.record.reader(name), consumers[i%len(consumers)], random(r.seed, uint64(1000+i)), &r.ends, r.world.targets...)
+		reader.naps = i%4 == 3
+		running.Go(func() { reader.run(ctx) })
+	}
+	for i, t := range r.world.targets {
+		reader := newReader(r.record.reader("probe of "+t.name), probeAddress, random(r.seed, uint64(2000+i)), &r.ends, t)
+		reader.settled, reader.received = true, r.probe.received(t.name)
+		running.Go(func() { reader.run(ctx) })
+	}
+}
+
+// endOften sees to prepared transactions whose writers cannot.
+func endOften(ctx context.Context, d *database) {
+	for ctx.Err() == nil {
+		_ = endPrepared(ctx, d, time.Second) // again in a moment
+		_ = sleep(ctx, 500*time.Millisecond)
+	}
+}
+
+// settleLimit is how long readers may take to get what was written, once nothing disturbs them any more.
+const settleLimit = time.Minute
+
+// settle ends the writers, tells the readers where the end is, and waits for them.
+func (r *round) settle(ctx context.Context, stopWriters, stopReaders func(), writing, reading *sync.WaitGroup) error {
+	if err := r.world.mend(ctx); err != nil {
+		return fmt.Errorf("mend what faults have left: %w", err)
+	}
+	stopWriters()
+	writing.Wait()
+	ctx, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	if err := r.world.database.awaitUp(ctx); err != nil {
+		return err
+	}
+	if err := endPrepared(ctx, r.world.database, 0); err != nil {
+		return fmt.Errorf("end prepared transactions: %w", err)
+	}
+	last := map[string]int64{}
+	err := r.world.database.query(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		for _, address := range append([]string{probeAddress}, consumers...) {
+			token := "last." + address
+			var id int64
+			if err := c.QueryRow(ctx, `insert into events (type, subscriber, payload) values ('last', $1, $2::text::json) returning id`,
+				address, `{"token":"`+token+`"}`).Scan(&id); err != nil {
+				return err
+			}
+			r.record.wrote(check.Committed, token)
+			last[address] = id
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("write the last events: %w", err)
+	}
+	r.ends.Store(&last)
+	done := make(chan struct{})
+	go func() { reading.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		r.report.found = append(r.report.found, "readers do not come to the end within "+settleLimit.String())
+		stopReaders()
+		<-done
+	}
+	return nil
+}
+
+// judge checks the history and everything else that was seen.
+func (r *round) judge(ctx context.Context) error {
+	h, err := r.record.history(ctx, r.world.database)
+	if err != nil {
+		return fmt.Errorf("read the table: %w", err)
+	}
+	verdict := check.Verify(h)
+	r.report.verdict = verdict
+	for _, v := range verdict.Violations {
+		r.report.found = append(r.report.found, v.String())
+	}
+	for _, p := range r.world.programs {
+		r.report.found = append(r.report.found, p.ended()...)
+	}
+	r.report.found = append(r.report.found, r.probe.lies(r.away)...)
+	return nil
+}
+
+// away says whether a fault of a link between clients and a server, or of the harness's own making, was there.
+func (r *round) away(target string, from, to time.Time) bool {
+	for _, f := range r.report.fallen {
+		if f.from.Before(to) && f.to.Add(patience).After(from) && len(f.on) >= len("clients-"+target) && f.on[:len("clients-"+target)] == "clients-"+target {
+			return true
+		}
+	}
+	return false
+}

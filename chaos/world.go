@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/event-piper/event-piper/functions/gateway/gatewaytest"
+)
+
+// world is all that takes part: the database, the programs, and a link for every pair that talks.
+type world struct {
+	dir      string
+	database *database
+	links    *links
+	streams  []*program
+	poll     *program
+	bouncer  *program // nil where there is none
+	lambdas  []*lambda
+	targets  []*target
+	hurried  atomic.Bool // writers have a statement timeout
+	programs []*program
+}
+
+// lambda is the function behind a local API.
+type lambda struct {
+	name  string
+	front *gatewaytest.Front
+	log   *os.File
+}
+
+// programSettings make what takes ten seconds and more in production short, so that a round sees it often.
+var programSettings = []string{"HEARTBEAT_INTERVAL=1s", "RETRY=200ms", "WRITE_TIMEOUT=3s", "DRAIN_TIME=1s", "LOG_LEVEL=info"}
+
+func newWorld(ctx context.Context, bin, dir string) (w *world, err error) {
+	w = &world{dir: dir, links: newLinks()}
+	defer func() {
+		if err != nil {
+			w.close()
+			w = nil
+		}
+	}()
+	if w.database, err = startDatabase(ctx, dir); err != nil {
+		return w, err
+	}
+	if w.bouncer, err = newBouncer(dir, w.database); err != nil {
+		return w, err
+	}
+	if w.bouncer != nil {
+		if err := w.bouncer.start(); err != nil {
+			return w, err
+		}
+		if _, err := w.links.to("writers-pgbouncer", w.bouncer.address); err != nil {
+			return w, err
+		}
+	}
+	if _, err := w.links.to("writers-database", w.database.address()); err != nil {
+		return w, err
+	}
+	for i := range 2 {
+		p, err := w.program(fmt.Sprintf("stream-%d", i+1), filepath.Join(bin, "stream"))
+		if err != nil {
+			return w, err
+		}
+		w.streams = append(w.streams, p)
+	}
+	if w.poll, err = w.program("poll", filepath.Join(bin, "poll")); err != nil {
+		return w, err
+	}
+	if err := w.lambda(ctx, "lambda", bin, w.database.address(), "POLL_WAIT=listen"); err != nil {
+		return w, err
+	}
+	if w.bouncer != nil {
+		if err := w.lambda(ctx, "lambda-pgbouncer", bin, w.bouncer.address, "POLL_WAIT=interval"); err != nil {
+			return w, err
+		}
+	}
+	return w, w.awaitUp(ctx)
+}
+
+// program starts one with a link to the database before it, and a link from the clients.
+func (w *world) program(name, binary string) (*program, error) {
+	down, err := w.links.to(name+"-database", w.database.address())
+	if err != nil {
+		return nil, err
+	}
+	p, err := newProgram(w.dir, name, binary, append(programSettings, "DATABASE_URL="+w.database.dsn(down.address))...)
+	if err != nil {
+		return nil, err
+	}
+	w.programs = append(w.programs, p)
+	front, err := w.links.to("clients-"+name, p.address)
+	if err != nil {
+		return nil, err
+	}
+	w.targets = append(w.targets, &target{
+		name: name, base: "http://" + front.address, direct: "http://" + p.address, streams: filepath.Base(binary) == "stream",
+	})
+	return p, p.start()
+}
+
+func (w *world) lambda(ctx context.Context, name, bin, database, setting string) error {
+	down, err := w.links.to(name+"-database", database)
+	if err != nil {
+		return err
+	}
+	log, err := os.OpenFile(filepath.Join(w.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // our own
+	if err != nil {
+		return err
+	}
+	front, err := gatewaytest.Start(ctx, gatewaytest.Config{
+		Bootstrap: filepath.Join(bin, "bootstrap"), Freeze: true, Limit: 6, Output: log,
+		Log: slog.New(slog.NewJSONHandler(log, nil)),
+		Env: append(programSettings[len(programSettings)-1:], "DATABASE_URL="+w.database.dsn(down.address), setting),
+	})
+	if err != nil {
+		return err
+	}
+	w.lambdas = append(w.lambdas, &lambda{name: name, front: front, log: log})
+	link, err := w.links.to("clients-"+name, front.URL()[len("http://"):])
+	if err != nil {
+		return err
+	}
+	w.targets = append(w.targets, &target{name: name, base: "http://" + link.address, direct: front.URL()})
+	return nil
+}
+
+func (w *world) awaitUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for _, t := range w.targets {
+		if err := awaitUp(ctx, t.direct); err != nil {
+			return fmt.Errorf("%s: %w", t.name, err)
+		}
+	}
+	return nil
+}
+
+// mend makes everything what it was, whatever a fault has left.
+func (w *world) mend(ctx context.Context) (err error) {
+	for _, k := range w.links.all {
+		err = errors.Join(err, k.heal(ctx))
+	}
+	for _, p := range w.programs {
+		err = errors.Join(err, p.start())
+	}
+	if w.bouncer != nil {
+		err = errors.Join(err, w.bouncer.start())
+	}
+	return err
+}
+
+func (w *world) close() {
+	for _, l := range w.lambdas {
+		l.front.Close()
+		_ = l.log.Close()
+	}
+	for _, p := range w.programs {
+		p.stop()
+	}
+	w.links.close()
+	if w.bouncer != nil {
+		w.bouncer.kill()
+	}
+	if w.database != nil {
+		w.database.stop()
+	}
+}
+
+// random is a source of its own for everybody who draws, by the round's seed.
+func random(seed, who uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, who)) }
