@@ -15,10 +15,10 @@ const (
 )
 
 // refusalReasons are those that [Metrics.Refused] tells apart: the reasons of an auth.Error, "rate" for
-// too many requests of a consumer, and all others together.
+// too many requests of a consumer, "connections" for too many of these, and all others together.
 var refusalReasons = []string{
 	"missing", "ambiguous", "malformed", "algorithm", "key", "signature", "issuer", "audience", "expired",
-	"early", "claims", "consumer", "contradiction", "unavailable", "rate", "other",
+	"early", "claims", "consumer", "contradiction", "unavailable", "rate", "connections", "other",
 }
 
 // reading is one series whose value is taken from S, a state of one moment.

@@ -26,8 +26,8 @@ type Set struct {
 	section           string
 	settings          []*setting
 	checks            []check
-	// failed is what the flag package's own message about a wrong value is replaced with.
-	failed error
+	// failed are the wrong values of flags: the flag package would stop at the first.
+	failed []error
 }
 
 type setting struct {
@@ -142,11 +142,10 @@ func (s *Set) define(d *setting) {
 	s.settings = append(s.settings, d)
 	s.flags.Func(d.flag, d.help, func(v string) error {
 		d.fromFlag = true
-		err := d.set(v)
-		if err != nil {
-			s.failed = d.failure(err)
+		if err := d.set(v); err != nil {
+			s.failed = append(s.failed, d.failure(err))
 		}
-		return err
+		return nil
 	})
 }
 
@@ -161,8 +160,8 @@ func (s *Set) find(name string) *setting {
 
 // Parse gives every setting its value. An environment variable that is set but empty counts as not
 // set, and one that a flag overrides is not looked at. After --help it has printed the help and
-// returns [flag.ErrHelp]. Any other error is one line for the operator; [ExitCode] tells a wrong
-// command line from a wrong environment.
+// returns [flag.ErrHelp]. Any other error is for the operator, a line for each wrong setting: whoever starts
+// a program wants to know all of them at once. [ExitCode] tells a wrong command line from a wrong environment.
 func (s *Set) Parse(args []string, getenv func(string) string) error {
 	s.failed = nil
 	err := s.flags.Parse(args)
@@ -172,28 +171,47 @@ func (s *Set) Parse(args []string, getenv func(string) string) error {
 			return fmt.Errorf("print help: %w", werr)
 		}
 		return err
-	case s.failed != nil:
-		return s.failed
 	case err != nil:
-		return &UsageError{err}
+		return &UsageError{s.withHint(err)}
 	case s.flags.NArg() > 0:
 		return &UsageError{fmt.Errorf("unexpected argument %q", s.flags.Arg(0))}
 	}
+	failed := s.failed
 	for _, d := range s.settings {
 		v := getenv(d.name)
 		if v == "" || d.fromFlag {
 			continue
 		}
 		if err := d.set(v); err != nil {
-			return d.failure(err)
+			failed = append(failed, d.failure(err))
 		}
+	}
+	if len(failed) > 0 {
+		return errors.Join(failed...) // conditions on wrong values would only confuse
 	}
 	for _, c := range s.checks {
 		if err := c.run(); err != nil {
-			return s.find(c.name).failure(err)
+			failed = append(failed, s.find(c.name).failure(err))
 		}
 	}
-	return nil
+	return errors.Join(failed...)
+}
+
+// withHint adds to the flag package's error which flag may have been meant.
+func (s *Set) withHint(err error) error {
+	_, name, unknown := strings.Cut(err.Error(), "flag provided but not defined: ")
+	if !unknown {
+		return err
+	}
+	var flags []string
+	for _, d := range s.settings {
+		flags = append(flags, "--"+d.flag)
+	}
+	name = "--" + strings.TrimLeft(name, "-")
+	if nearest := Nearest(name, flags); nearest != "" {
+		return fmt.Errorf("unknown flag %s: did you mean %s?", name, nearest)
+	}
+	return fmt.Errorf("unknown flag %s: --help lists them", name)
 }
 
 func (d *setting) failure(err error) error {

@@ -104,7 +104,12 @@ func TestAWrongValueIsOneLineThatNamesTheSetting(t *testing.T) {
 		"check":            {nil, []string{"PORT=1", "ADDRESS=nowhere"}, `ADDRESS: is nowhere`, 1},
 		"check of a flag":  {[]string{"--address=nowhere"}, []string{"PORT=1"}, `ADDRESS (--address): is nowhere`, 2},
 		"wrong flag value": {[]string{"--port", "abc"}, nil, `PORT (--port): "abc" is not a whole number from 0 to 65535`, 2},
-		"unknown flag":     {[]string{"--prot", "1"}, nil, `flag provided but not defined: -prot`, 2},
+		"two of them":      {nil, []string{"PORT=abc", "LOG_FORMAT=xml"}, "PORT: \"abc\" is not a whole number from 0 to 65535\nLOG_FORMAT: \"xml\" is not one of auto, text, json", 1},
+		"flag and another": {[]string{"--port", "abc"}, []string{"LOG_FORMAT=xml"}, "PORT (--port): \"abc\" is not a whole number from 0 to 65535\nLOG_FORMAT: \"xml\" is not one of auto, text, json", 2},
+		"two flags":        {[]string{"--port", "abc", "--log-format=xml"}, nil, "PORT (--port): \"abc\" is not a whole number from 0 to 65535\nLOG_FORMAT (--log-format): \"xml\" is not one of auto, text, json", 2},
+		"misspelt flag":    {[]string{"--prot", "1"}, nil, `unknown flag --prot: did you mean --port?`, 2},
+		"with one dash":    {[]string{"-log-fromat=text"}, nil, `unknown flag --log-fromat: did you mean --log-format?`, 2},
+		"unknown flag":     {[]string{"--verbose"}, nil, `unknown flag --verbose: --help lists them`, 2},
 		"missing value":    {[]string{"--port"}, nil, `flag needs an argument: -port`, 2},
 		"stray argument":   {[]string{"--port", "1", "x"}, nil, `unexpected argument "x"`, 2},
 	}

@@ -92,6 +92,7 @@ func logAccess(idHeader string, log *slog.Logger, next http.Handler) http.Handle
 			quiet: strings.HasPrefix(r.URL.Path, HealthPath) || r.URL.Path == MetricsPath,
 		}
 		w.Header().Set("X-Request-Id", a.RequestID)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		defer func() {
 			if !a.detached {
 				a.Done(log)
@@ -153,6 +154,7 @@ func (w *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err == nil {
 		w.wrote(http.StatusOK)
+		w.Header().Del("Connection") // what becomes of it is up to whoever has it now
 	}
 	return conn, rw, err
 }

@@ -20,9 +20,13 @@ type Config struct {
 	ReadHeaderTimeout time.Duration
 	IdleTimeout       time.Duration
 	MaxHeaderBytes    int
-	MaxURLBytes       int
+	// MaxConnections bounds the open connections but for hijacked ones; 0 is any number. See [connections].
+	MaxConnections int
+	MaxURLBytes    int
 	// RequestRate is how many requests a consumer may make per second; 0 is any number. See [Limiter].
 	RequestRate int
+	// Hosts are the names that a request may be for, besides IP addresses; none is any. It is no setting.
+	Hosts []string
 	// CORSOrigins are the origins whose pages may read answers; "*" is all, without credentials.
 	CORSOrigins []string
 	// RequestIDHeader names the header in which a trusted proxy sends the id of a request.
@@ -43,7 +47,7 @@ func (c *Config) Define(s *settings.Set, port int) {
 
 	s.Section("Server")
 	s.Int(&c.Port, "PORT", port, settings.Between(0, 65535), "TCP port to listen on; 0 picks a free one.")
-	s.String(&c.Address, "ADDRESS", "", "IP address or host name to listen on; all addresses unless given.")
+	s.String(&c.Address, "ADDRESS", "", "IP address or host name to listen on; unless given all addresses, or loopback alone with a development database.")
 	s.String(&c.TLSCertFile, "TLS_CERT_FILE", "", "PEM file with the certificate chain, for HTTPS; read again when it changes.")
 	s.String(&c.TLSKeyFile, "TLS_KEY_FILE", "", "PEM file with the certificate's private key; read again when it changes.")
 	s.Duration(&c.LameDuck, "LAME_DUCK", 0, between(0, time.Hour), "On SIGTERM, how long to go on serving while the health check already says not ready.")
@@ -52,6 +56,7 @@ func (c *Config) Define(s *settings.Set, port int) {
 	s.Section("Request limits")
 	s.Duration(&c.ReadHeaderTimeout, "READ_HEADER_TIMEOUT", 10*time.Second, between(10*time.Millisecond, time.Hour), "Time a client has to send a request.")
 	s.Duration(&c.IdleTimeout, "IDLE_TIMEOUT", 2*time.Minute, between(time.Second, 24*time.Hour), "Time an unused connection is kept open.")
+	s.Int(&c.MaxConnections, "MAX_CONNECTIONS", 0, settings.Between(0, 10_000_000), "Connections held at a time, without streams over plain HTTP/1.1, above which those without a request are closed or, if there are none, new ones refused (503); 0 is MAX_SESSIONS and 1,000 more.")
 	s.Int(&c.MaxHeaderBytes, "MAX_HEADER_BYTES", 16<<10, settings.Between(1<<10, 1<<20), "Size of a request's headers above which, or up to 4 KiB later, it is refused (431).")
 	s.Int(&c.MaxURLBytes, "MAX_URL_BYTES", 8<<10, settings.Between(256, 1<<20), "Length of a URL above which a request is refused (414).")
 	s.Int(&c.RequestRate, "REQUEST_RATE", 0, settings.Between(0, 1_000_000), "Requests per second of one consumer above which they are refused (429); 0 is no limit.")

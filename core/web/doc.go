@@ -26,7 +26,10 @@ func Handler(c Config, mux *http.ServeMux, log *slog.Logger) http.Handler {
 	h := problems(mux)
 	h = drainBody(c.ReadHeaderTimeout, h)
 	h = limitURL(c.MaxURLBytes, h)
+	h = closeAmbiguous(h)
+	h = checkHost(c.Hosts, h)
 	h = allowOrigins(c.CORSOrigins, h)
 	h = recoverPanics(log, h)
+	h = boundResets(h)
 	return logAccess(c.RequestIDHeader, log, h)
 }

@@ -3,12 +3,13 @@ package web
 import (
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 )
 
 // Logger returns a log of the format ("text", "json", or "auto": text on a terminal, json elsewhere)
 // and the level (debug, info, warn, error) that LOG_FORMAT and LOG_LEVEL take. In json a duration is a
-// number of seconds.
+// number of seconds. Lines that repeat too fast are left out, and counted.
 func Logger(format, level string, w *os.File) *slog.Logger {
 	var options slog.HandlerOptions
 	var least slog.Level
@@ -16,7 +17,7 @@ func Logger(format, level string, w *os.File) *slog.Logger {
 		options.Level = least
 	}
 	if format == "text" || format == "auto" && isTerminal(w) {
-		return slog.New(slog.NewTextHandler(w, &options))
+		return slog.New(limitLines(slog.NewTextHandler(w, &options)))
 	}
 	options.ReplaceAttr = func(_ []string, a slog.Attr) slog.Attr {
 		if a.Value.Kind() == slog.KindDuration {
@@ -24,7 +25,15 @@ func Logger(format, level string, w *os.File) *slog.Logger {
 		}
 		return a
 	}
-	return slog.New(slog.NewJSONHandler(w, &options))
+	return slog.New(limitLines(slog.NewJSONHandler(w, &options)))
+}
+
+// serverLog logs what net/http has to say of connections: its texts name the client, which is no kind of line.
+type serverLog struct{ log *slog.Logger }
+
+func (s serverLog) Write(text []byte) (int, error) {
+	s.log.Warn("trouble with a connection", "error", strings.TrimSpace(string(text)))
+	return len(text), nil
 }
 
 func isTerminal(f *os.File) bool {

@@ -1,11 +1,13 @@
 package web
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -70,15 +72,31 @@ func drainBody(timeout time.Duration, next http.Handler) http.Handler {
 		}
 		n, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxBody+1))
 		if err != nil || n > maxBody {
-			// The deadline stays, for net/http reads on before it answers.
+			// The deadline stays, for net/http reads on before it answers. What follows is not known to be a request.
+			w.Header().Set("Connection", "close")
 			p := problem.New(http.StatusRequestEntityTooLarge, "requests take no body")
-			if err != nil {
+			switch {
+			case errors.Is(err, os.ErrDeadlineExceeded):
 				p = problem.New(http.StatusRequestTimeout, "the announced body did not come")
+			case err != nil:
+				p = problem.New(http.StatusBadRequest, "the body cannot be read")
 			}
 			p.Write(w)
 			return
 		}
 		_ = conn.SetReadDeadline(time.Time{})
+		next.ServeHTTP(w, r)
+	})
+}
+
+// closeAmbiguous ends connections whose next request another reader may see elsewhere than net/http does: it
+// reads a body by Transfer-Encoding where Content-Length is given, too, and by Content-Length where HTTP/1.0
+// gives both, and tells us of neither. RFC 9112, section 6.1, has both connections closed.
+func closeAmbiguous(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0) {
+			w.Header().Set("Connection", "close")
+		}
 		next.ServeHTTP(w, r)
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -26,7 +27,7 @@ type Server struct {
 
 	config      Config
 	log         *slog.Logger
-	listener    net.Listener
+	listener    *connections
 	certificate *certificate // nil without TLS
 }
 
@@ -34,14 +35,14 @@ type Server struct {
 // Its errors are one line that names the setting. Connections wait until Serve.
 func Listen(ctx context.Context, c Config, log *slog.Logger) (*Server, error) {
 	s := &Server{config: c, log: log}
-	var err error
 	if c.TLSCertFile != "" {
+		var err error
 		if s.certificate, err = loadCertificate(c.TLSCertFile, c.TLSKeyFile, log); err != nil {
 			return nil, err
 		}
 	}
 	var listen net.ListenConfig
-	s.listener, err = listen.Listen(ctx, "tcp", net.JoinHostPort(c.Address, strconv.Itoa(c.Port)))
+	listener, err := listen.Listen(ctx, "tcp", net.JoinHostPort(c.Address, strconv.Itoa(c.Port)))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("PORT: %d is in use by another program", c.Port)
@@ -50,6 +51,7 @@ func Listen(ctx context.Context, c Config, log *slog.Logger) (*Server, error) {
 	case err != nil:
 		return nil, fmt.Errorf("ADDRESS, PORT: %w", err)
 	}
+	s.listener = newConnections(listener, c.MaxConnections, c.ReadHeaderTimeout)
 	return s, nil
 }
 
@@ -122,9 +124,18 @@ func (s *Server) httpServer(base context.Context, h http.Handler) *http.Server {
 		ReadHeaderTimeout: s.config.ReadHeaderTimeout,
 		IdleTimeout:       s.config.IdleTimeout,
 		MaxHeaderBytes:    s.config.MaxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		ErrorLog:          stdlog.New(serverLog{s.log}, "", 0),
 		BaseContext:       func(net.Listener) context.Context { return base },
+		ConnContext:       s.listener.context,
+		ConnState:         s.listener.changed,
 		Protocols:         new(http.Protocols),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          250,
+			MaxReceiveBufferPerConnection: 64 << 10, // no request takes a body
+			MaxReceiveBufferPerStream:     16 << 10,
+			SendPingTimeout:               30 * time.Second, // notices a client that vanished without a word
+			WriteByteTimeout:              time.Minute,
+		},
 		// No ReadTimeout and WriteTimeout, which would end streams: handlers set deadlines of their own.
 	}
 	srv.Protocols.SetHTTP1(true)

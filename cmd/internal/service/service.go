@@ -119,6 +119,12 @@ func Run(c *Config, p Program) error {
 		return err
 	}
 
+	if p.Database != nil {
+		c.Web.KeepToThisMachine()
+	}
+	if c.Web.MaxConnections == 0 {
+		c.Web.MaxConnections = c.Limits.Sessions + 1000
+	}
 	server, err := web.Listen(stop, c.Web, log)
 	if err != nil {
 		return err

@@ -1,0 +1,177 @@
+package web
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/event-piper/event-piper/core/auth"
+)
+
+// guarded answers GET / for a consumer, and blocks those of GET /wait until release is closed.
+func guarded(release <-chan struct{}) *http.ServeMux {
+	mux := http.NewServeMux()
+	authenticate := (&Config{}).Authenticate(auth.Gateway(), func(string) {})
+	mux.Handle("GET /", authenticate(http.HandlerFunc(ok)))
+	mux.Handle("GET /wait", authenticate(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release })))
+	return mux
+}
+
+const greeting = "GET / HTTP/1.1\r\nHost: h\r\nX-Consumer-Id: toto\r\n\r\n"
+
+// exchange sends a request and reads the answer, which is nil if the connection was closed instead.
+func exchange(t *testing.T, conn net.Conn, request string) *http.Response {
+	t.Helper()
+	if _, err := io.WriteString(conn, request); err != nil {
+		return nil
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal("want an answer or an end, got neither")
+	}
+	if err != nil {
+		return nil
+	}
+	_, _ = io.Copy(io.Discard, response.Body)
+	return response
+}
+
+func wantStatus(t *testing.T, what string, response *http.Response, status int) {
+	t.Helper()
+	got := 0
+	if response != nil {
+		got = response.StatusCode
+	}
+	if got != status {
+		t.Errorf("%s: want %d, got %d", what, status, got)
+	}
+}
+
+func TestTheOldestConnectionWithoutARequestMakesRoom(t *testing.T) {
+	srv := run(t, Config{MaxConnections: 3}, guarded(nil))
+	silent, idle, begun := srv.dial(t), srv.dial(t), srv.dial(t)
+	wantStatus(t, "a request", exchange(t, idle, greeting), 200)
+	_, _ = io.WriteString(begun, greeting[:5])
+	for _, c := range []struct {
+		name string
+		conn net.Conn
+	}{{"one that has sent nothing", silent}, {"one that has been answered", idle}, {"one that has sent half a request", begun}} {
+		wantStatus(t, "instead of "+c.name, exchange(t, srv.dial(t), strings.Replace(greeting, "Host", "Connection: close\r\nHost", 1)), 200)
+		wantStatus(t, "instead of "+c.name, exchange(t, srv.dial(t), greeting), 200) // and stays
+		if n, err := c.conn.Read(make([]byte, 1)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("want the end of %s, got %v", c.name, err)
+		}
+	}
+}
+
+func TestWhenAllConnectionsAreBusyNewOnesAreToldSo(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	srv := run(t, Config{MaxConnections: 2, DrainTime: time.Millisecond}, guarded(release))
+	for range 2 {
+		conn := srv.dial(t)
+		_, _ = io.WriteString(conn, strings.Replace(greeting, "/ ", "/wait ", 1))
+	}
+	busy := func() bool {
+		srv.listener.mu.Lock()
+		defer srv.listener.mu.Unlock()
+		return len(srv.listener.all) == 2 && srv.listener.idle.Len()+srv.listener.silent.Len() == 0
+	}
+	for deadline := time.Now().Add(20 * time.Second); !busy(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("want both connections busy")
+		}
+	}
+	response := exchange(t, srv.dial(t), greeting)
+	wantStatus(t, "one too many", response, 503)
+	if response != nil && (response.Header.Get("Retry-After") == "" || !response.Close) {
+		t.Errorf("want it told when to come back, and closed, got %v", response.Header)
+	}
+	// The spare ones have no request, so each makes room for the next.
+	for range 2 * spareConnections {
+		_ = srv.dial(t)
+	}
+	wantStatus(t, "one more", exchange(t, srv.dial(t), greeting), 503)
+	srv.listener.mu.Lock()
+	defer srv.listener.mu.Unlock()
+	if n := len(srv.listener.all); n > 2+spareConnections {
+		t.Errorf("want at most %d connections, got %d", 2+spareConnections, n)
+	}
+}
+
+// TestConnectionsThatSaidNothingAreSmall: each took 21 KB.
+func TestConnectionsThatSaidNothingAreSmall(t *testing.T) {
+	srv := run(t, Config{ReadHeaderTimeout: time.Minute}, guarded(nil))
+	before := memory()
+	const many = 2000
+	for range many {
+		_ = srv.dial(t)
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		srv.listener.mu.Lock()
+		n := srv.listener.silent.Len()
+		srv.listener.mu.Unlock()
+		if n == many {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("want %d connections, got %d", many, n)
+		}
+	}
+	// Both ends of each are in this process.
+	if each := (memory() - before) / many; each > 8<<10 {
+		t.Errorf("want at most 8 KB for a connection, got %d bytes", each)
+	} else {
+		t.Logf("%d bytes for a connection, both ends of it", each)
+	}
+}
+
+// memory is what this process holds of the heap and of stacks.
+func memory() int {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapInuse + m.StackInuse)
+}
+
+func TestSilentConnectionsEnd(t *testing.T) {
+	srv := run(t, Config{ReadHeaderTimeout: 20 * time.Millisecond}, guarded(nil))
+	if _, err := io.ReadAll(srv.dial(t)); err != nil {
+		t.Errorf("want the connection closed by the server, got %v", err)
+	}
+}
+
+func TestRapidResetsEndTheConnection(t *testing.T) {
+	mux := routes(map[string]http.HandlerFunc{"GET /": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }})
+	srv := run(t, Config{}, mux)
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	dials := 0
+	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dials++
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}
+	for range 20*resetsPerSecond + 1 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, srv.url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response, err := transport.RoundTrip(r); err == nil {
+			_ = response.Body.Close()
+		}
+		cancel()
+	}
+	if dials < 2 {
+		t.Errorf("want the connection closed after so many resets, got one for all")
+	}
+}

@@ -1,0 +1,83 @@
+package web
+
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestAmbiguousFramingEndsTheConnection: what follows such a request may be another one to whoever is in front.
+func TestAmbiguousFramingEndsTheConnection(t *testing.T) {
+	srv := run(t, Config{ReadHeaderTimeout: time.Minute}, routes(map[string]http.HandlerFunc{"GET /": ok}))
+	for name, c := range map[string]struct {
+		request string
+		status  int
+		closes  bool
+	}{
+		"no body":              {"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 200, false},
+		"a length":             {"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx", 200, false},
+		"a length and chunks":  {"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200, true},
+		"chunks":               {"GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 200, true},
+		"chunks in HTTP/1.0":   {"GET / HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n", 200, true},
+		"a malformed chunk":    {"GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx\r\n", 400, true},
+		"a chunk without end":  {"GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxyz\r\n", 400, true},
+		"a negative chunk":     {"GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n", 400, true},
+		"too large a body":     {"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 70000\r\n\r\n" + strings.Repeat("a", 70000), 413, true},
+		"too large, in chunks": {"GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n11170\r\n" + strings.Repeat("a", 70000) + "\r\n0\r\n\r\n", 413, true},
+		"a method with a body": {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}", 405, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := srv.dial(t)
+			go func() { _, _ = io.WriteString(conn, c.request) }()
+			answers := bufio.NewReader(conn)
+			response, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, response.Body)
+			if response.StatusCode != c.status || response.Close != c.closes {
+				t.Errorf("want %d, closed %v, got %d, %v", c.status, c.closes, response.StatusCode, response.Close)
+			}
+			if response.Header.Get("X-Content-Type-Options") != "nosniff" {
+				t.Error("want nosniff on every answer")
+			}
+			if c.closes {
+				if _, err := answers.ReadByte(); err == nil || strings.Contains(err.Error(), "timeout") {
+					t.Errorf("want the connection closed, got %v", err)
+				}
+			}
+		})
+	}
+}
+
+func TestDevelopmentListensOnLoopback(t *testing.T) {
+	var c Config
+	c.KeepToThisMachine()
+	if c.Address != "127.0.0.1" || len(c.Hosts) != 1 {
+		t.Errorf("want loopback and its name alone, got %q, %q", c.Address, c.Hosts)
+	}
+	c = Config{Address: "Devbox"}
+	if c.KeepToThisMachine(); c.Address != "Devbox" || !slices.Contains(c.Hosts, "devbox") {
+		t.Errorf("want the address that was given, got %q, %q", c.Address, c.Hosts)
+	}
+}
+
+func TestHostsOfOthersAreRefused(t *testing.T) {
+	_, log := newJournal()
+	h := Handler(Config{Hosts: []string{"localhost", "devbox"}}, routes(map[string]http.HandlerFunc{"/": ok}), log)
+	for host, want := range map[string]int{
+		"localhost": 200, "localhost:4000": 200, "LOCALHOST:4000": 200, "127.0.0.1:4000": 200, "[::1]:4000": 200, "[::1]": 200, "10.1.2.3": 200, "devbox": 200,
+		"evil.example": 421, "evil.example:4000": 421, "localhost.evil.example": 421, "127.0.0.1.evil.example": 421, "": 421, "local host": 421,
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Host = host
+		if w := ask(h, r); w.Code != want {
+			t.Errorf("%q: want %d, got %d", host, want, w.Code)
+		}
+	}
+}
