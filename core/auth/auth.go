@@ -11,16 +11,22 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/problem"
 )
 
 // ConsumerHeader names the consumer. With [Gateway] it is the identity; with [JWT] it may only repeat it.
 const ConsumerHeader = "X-Consumer-Id"
 
+// TopicsHeader lists what the consumer is granted, in the form of core.ParseGrants. Only [Gateway] reads it.
+const TopicsHeader = "X-Consumer-Topics"
+
 // Identity is who is asking.
 type Identity struct {
 	// Consumer passes core.CheckName.
 	Consumer string
+	// Grants are the topics that the consumer may read besides its own address.
+	Grants core.Grants
 	// Expires is when the identity must no longer be believed, so when a stream ends; zero is never.
 	Expires time.Time
 }
@@ -36,7 +42,7 @@ type Error struct {
 	// Status is 400, 401, 403 or 503.
 	Status int
 	// Reason is fit for the label of a metric: missing, ambiguous, malformed, algorithm, key, signature,
-	// issuer, audience, expired, early, claims, consumer, contradiction or unavailable.
+	// issuer, audience, expired, early, claims, consumer, topics, contradiction or unavailable.
 	Reason string
 	// Cause says more than Reason, for the log alone: which check a token failed helps whoever forges one.
 	Cause string

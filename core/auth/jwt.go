@@ -34,6 +34,9 @@ type JWTConfig struct {
 	Audience string
 	// ConsumerClaim names the claim that is the consumer; "sub" when empty.
 	ConsumerClaim string
+	// TopicsClaim names the claim that lists the topics granted, an array of strings or a string with spaces
+	// between them; none are granted when empty.
+	TopicsClaim string
 	// Cookie names a cookie that may carry the token; none when empty.
 	Cookie string
 	// Leeway is how far the issuer's clock may be off, applied to exp, nbf and iat.
@@ -52,7 +55,7 @@ func JWT(ctx context.Context, c JWTConfig, log *slog.Logger) (Authenticator, err
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	a := &jwtAuthenticator{cookie: c.Cookie, claim: c.ConsumerClaim, leeway: c.Leeway}
+	a := &jwtAuthenticator{cookie: c.Cookie, claim: c.ConsumerClaim, topics: c.TopicsClaim, leeway: c.Leeway}
 	if a.claim == "" {
 		a.claim = "sub"
 	}
@@ -121,6 +124,7 @@ type jwtAuthenticator struct {
 	keys    *keySet
 	cookie  string
 	claim   string
+	topics  string
 	leeway  time.Duration
 }
 
@@ -162,11 +166,48 @@ func (a *jwtAuthenticator) Authenticate(r *http.Request) (Identity, error) {
 			}
 		}
 	}
+	grants, err := a.grants(claims)
+	if err != nil {
+		return Identity{}, err
+	}
 	expires, err := claims.GetExpirationTime()
 	if err != nil || expires == nil {
 		return Identity{}, invalidToken("claims", "the token has no expiry")
 	}
-	return Identity{Consumer: consumer, Expires: expires.Add(a.leeway)}, nil
+	return Identity{Consumer: consumer, Grants: grants, Expires: expires.Add(a.leeway)}, nil
+}
+
+// grants reads the claim of topics. A token without it grants none.
+func (a *jwtAuthenticator) grants(claims jwt.MapClaims) (core.Grants, error) {
+	claim, ok := claims[a.topics]
+	if a.topics == "" || !ok || claim == nil {
+		return core.Grants{}, nil
+	}
+	var names []string
+	switch claim := claim.(type) {
+	case string:
+		names = strings.Fields(claim)
+	case []any:
+		for _, name := range claim {
+			text, ok := name.(string)
+			if !ok {
+				return core.Grants{}, invalidToken("topics", "the token's topics claim lists something that is no string")
+			}
+			names = append(names, text)
+		}
+	default:
+		return core.Grants{}, invalidToken("topics", "the token's topics claim is neither an array nor a string")
+	}
+	for _, name := range names {
+		if strings.ContainsRune(name, utf8.RuneError) {
+			return core.Grants{}, invalidToken("topics", "the token's topics claim is not Unicode")
+		}
+	}
+	grants, err := core.NewGrants(names)
+	if err != nil {
+		return core.Grants{}, invalidToken("topics", "the token's topics claim: "+err.Error())
+	}
+	return grants, nil
 }
 
 // verificationKey is called for a token whose algorithm is one of the allowed ones. Since a secret is only
