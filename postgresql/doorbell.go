@@ -41,12 +41,18 @@ type doorbell struct {
 	gentle  time.Duration
 	// unsettled marks that no read since the arming has found no writer in flight.
 	unsettled bool
+	// taken marks that the lock could not be had: a writer looked at it at that moment, or somebody who is none of ours
+	// holds it or queues for it, which every role that may connect can do. Then reads come on a cadence, and each is a new try.
+	taken bool
 	// readTakes is what a read takes, and busyPause the pause that the last one suggests for busy traffic.
 	readTakes, busyPause time.Duration
 	// window is when the running count of rings, of reads, and of reads that found something began.
 	window              time.Time
 	rings, reads, finds int
 }
+
+// refused notes that the doorbell could not be armed.
+func (d *doorbell) refused() { d.armed, d.unsettled, d.taken = false, false, true }
 
 // observe notes what a read found.
 func (d *doorbell) observe(found bool, writers int, took time.Duration) {
@@ -77,6 +83,10 @@ func (d *doorbell) next(now time.Time) (changed bool) {
 		d.started, d.armed, d.unsettled, d.window = true, true, true, now
 		return true
 	}
+	if d.taken {
+		d.taken, d.armed, d.unsettled = false, true, true
+		return true
+	}
 	over := now.Sub(d.window) >= ringWindow
 	switch {
 	case d.armed && d.rings > busyRings:
@@ -96,6 +106,9 @@ func (d *doorbell) next(now time.Time) (changed bool) {
 // pause is how long to wait for a ring before reading unasked.
 func (d *doorbell) pause() time.Duration {
 	switch {
+	case d.taken:
+		d.gentle = min(max(2*d.gentle, minGentlePause), maxGentlePause)
+		return d.gentle
 	case !d.armed:
 		return min(max(d.busyPause, minBusyPause), maxBusyPause)
 	case d.writers:

@@ -113,7 +113,7 @@ const (
 	selectWatermark = `
 		select position, set_config('event_piper.watermark', least(position, oldest[1])::text, true)::bigint, writers,
 			coalesce(oldest[2], 0)
-		from (select coalesce(pg_sequence_last_value($1::oid::regclass), 0) as position) s
+		from (select coalesce(pg_sequence_last_value($1::oid::regclass), events_position_unused()) as position) s
 		cross join lateral (
 			select count(*) as writers, pg_catalog.min(array[before, coalesce(pid, 0)]) as oldest
 			from events_writers where position >= 0
@@ -204,12 +204,16 @@ func (f *follower) rest(ctx context.Context) error {
 func (f *follower) setDoorbell(ctx context.Context) error {
 	query := "select pg_advisory_unlock_shared($1)"
 	if f.doorbell.armed {
-		query = "select pg_advisory_lock_shared($1)"
+		query = "select pg_try_advisory_lock_shared($1)"
 	}
 	ctx, cancel := context.WithTimeout(ctx, doorbellTimeout)
 	defer cancel()
-	if _, err := f.Exec(ctx, query, int64(doorbellKey)); err != nil {
+	var done bool
+	if err := f.QueryRow(ctx, query, int64(doorbellKey)).Scan(&done); err != nil {
 		return fmt.Errorf("set the doorbell: %w", err)
+	}
+	if f.doorbell.armed && !done {
+		f.doorbell.refused()
 	}
 	return nil
 }

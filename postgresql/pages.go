@@ -51,10 +51,10 @@ const (
 		select n, through
 		from pg_catalog.unnest($1::text[]) with ordinality as q (consumer, n)
 		join events_pruned p on p.subscriber = q.consumer`
-	// The sequence's position, which is null before the first id is drawn. The present that a page ends at may be another
+	// The sequence's position, which is null before the first id is drawn and after setval(…, n, false). The present that a page ends at may be another
 	// connection's, which says nothing of what this one is connected to.
 	selectSequence = `
-		select pg_is_in_recovery(), coalesce(pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass), 0)`
+		select pg_is_in_recovery(), coalesce(pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass), events_position_unused())`
 )
 
 // readPages reads as Store.Pages promises, up to the given present, in one round trip while payloads are small.

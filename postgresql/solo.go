@@ -213,9 +213,13 @@ func (s *Solo) waiter(ctx context.Context) (waiter, error) {
 		return &intervalWaiter{pause: minInterval}, nil
 	}
 	w := &ringWaiter{solo: s, doorbell: doorbell{started: true, armed: true, unsettled: true}}
-	if err := w.exec(ctx, "listen new_events; select pg_advisory_lock_shared(%d)"); err != nil {
+	armed, err := w.exec(ctx, "listen new_events; select pg_try_advisory_lock_shared(%d)")
+	if err != nil {
 		w.end()
 		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if !armed {
+		w.doorbell.refused()
 	}
 	return w, nil
 }
@@ -226,9 +230,13 @@ type ringWaiter struct {
 	doorbell doorbell
 }
 
-func (w *ringWaiter) exec(ctx context.Context, format string) error {
-	_, err := w.solo.conn.Exec(ctx, fmt.Sprintf(format, int64(doorbellKey)), pgx.QueryExecModeSimpleProtocol)
-	return err
+// exec runs two statements, and reports whether the second, about the doorbell's lock, has done what it says.
+func (w *ringWaiter) exec(ctx context.Context, format string) (done bool, err error) {
+	results, err := w.solo.conn.PgConn().Exec(ctx, fmt.Sprintf(format, int64(doorbellKey))).ReadAll()
+	if err != nil {
+		return false, err
+	}
+	return string(results[1].Rows[0][0]) == "t", nil
 }
 
 func (w *ringWaiter) wait(ctx context.Context, writers int, deadline time.Time) error {
@@ -243,7 +251,7 @@ func (w *ringWaiter) wait(ctx context.Context, writers int, deadline time.Time) 
 func (w *ringWaiter) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), deadlineMargin/2)
 	defer cancel()
-	if err := w.exec(ctx, "unlisten *; select pg_advisory_unlock_shared(%d)"); err != nil {
+	if _, err := w.exec(ctx, "unlisten *; select pg_advisory_unlock_shared(%d)"); err != nil {
 		w.solo.drop()
 		return
 	}

@@ -117,7 +117,7 @@ func TestASettingOfTheWriterDoesNotHideIt(t *testing.T) {
 	dsn := pgtest.New(t)
 	conn, other := connect(t, dsn), connect(t, dsn)
 	for _, forge := range []string{
-		"set event_piper.writer = 'on'", "set event_piper.writer = '1'", "set event_piper.writer = ''",
+		"set event_piper.writer = '1'", "set event_piper.writer = '-1'", "set event_piper.writer = '281474976710655'", "set event_piper.writer = ''",
 		// The id of the transaction before, as a session that remembers it would say.
 		"select set_config('event_piper.writer', pg_current_xact_id()::text, false)",
 	} {
@@ -349,7 +349,7 @@ func TestAFunctionInOurSchemaDoesNotStandInForABuiltInOne(t *testing.T) {
 
 // A writer reads the sequence a moment before it takes its lock. When others draw and commit in between, and are
 // read, the watermark then steps back behind them for as long as the writer's transaction is open.
-const stepBackBehind2 = "select pg_advisory_xact_lock_shared(x'4550000000000000'::bigint | 1)"
+const stepBackBehind2 = "lock table events in row exclusive mode; select pg_advisory_xact_lock_shared(x'4550000000000000'::bigint | 1)"
 
 func TestAReadDoesNotStepBackWithTheWatermark(t *testing.T) {
 	t.Parallel()

@@ -44,12 +44,16 @@ comment on table events is
     'Event Piper: insert a row, and its subscriber receives it over HTTP once the transaction has committed.';
 
 -- A constraint of the table would be set up for every statement, and a foreign key queue a check for every row and
--- keep retention from deleting what was amended. This runs for rows that amend alone.
+-- keep retention from deleting what was amended. This runs for rows that amend alone, and for ids
+-- that are no position, which only who may choose ids can insert.
 create function events_before_amend() returns trigger
     language plpgsql security definer set search_path from current as $$
 begin
     if tg_relid <> 'events'::regclass then
         raise exception 'this function is for the table of events alone';
+    end if;
+    if new.id <= 0 then
+        raise exception 'the id of an event is above 0, not %', new.id using errcode = 'check_violation', column = 'id', table = 'events';
     end if;
     -- As id is generated before, no event that is there can be a later one, but what sets ids itself may look ahead.
     if not exists (select from events e where e.id = new.amends and e.id < new.id and e.subscriber::text = new.subscriber::text) then
@@ -60,7 +64,7 @@ begin
 end $$;
 
 create trigger events_before_amend before insert on events
-    for each row when (new.amends is not null) execute function events_before_amend();
+    for each row when (new.amends is not null or new.id <= 0) execute function events_before_amend();
 
 -- Readers keep what they have read, in the order of ids and by subscriber: they would not follow.
 create function events_before_update() returns trigger

@@ -5,22 +5,34 @@
 -- Advisory lock keys carry a namespace in the high 16 bits:
 --   x4550  a writer in flight; the low 48 bits hold the sequence's position before it drew its first id
 --   x4551  the doorbell: every follower that wants to be rung holds it, shared
+--   x4552  retention: the one worker that deletes
+--   x4553  a writer in flight that found the keys of x4550 taken; it stands for position 0
 
 -- What the functions refer to is looked for where this migration puts it, whatever the caller's search path is.
 -- pg_catalog, which is not named, comes first: nothing made in this schema can stand in for a function of it.
 select set_config('search_path', format('%I, pg_temp', current_schema()), true);
 
+-- Before the first id is drawn, and after setval(…, n, false), which says that n is the next, a sequence has no last value.
+create function events_position_unused() returns bigint
+    language sql volatile
+    begin atomic
+        select case when is_called then last_value else last_value - 1 end from events_id_seq;
+    end;
+
 -- Runs before the statement draws its first id. It is most of what an insert pays for us, hence its form:
--- conditions and assignments, which PL/pgSQL evaluates without starting the executor, and for a lone insert a single
--- one, because each is set up for every transaction; names qualified, operators too, because a search path set for
+-- conditions and assignments, which PL/pgSQL evaluates without starting the executor, and for a lone insert only
+-- two, because each is set up for every transaction; names qualified, operators too, because a search path set for
 -- the function would cost as much again; constants in place; and "return new", which is null here, because "return
 -- null" would be one more expression.
 --
 -- A transaction takes the lock with its first insert. If that is the first it writes at all, it has no id yet, and
 -- gets it now instead of with its row, because it may insert none; to remember the lock as well would cost a lone insert
--- more than the lock. From the second insert on a transaction-local setting remembers it, which carries the transaction's
--- id, so that no session-wide SET can forge it, and is undone with a savepoint, as the lock is. A second lock does no
--- harm: the lower one counts.
+-- more than the lock. From the second insert on a transaction-local setting remembers what the lock holds, and is undone
+-- with a savepoint, as the lock is. The same lock is taken again, which is cheap, and proves that it is held: a setting
+-- that was forged can only hold back more. A second lock does no harm: the lower one counts.
+--
+-- Whoever holds the key exclusively is no writer: a lower one will do as well, and if some of those are held, too, one that
+-- nobody can guess and that stands for 0.
 --
 -- NOTIFY makes all notifying commits of the cluster queue for one lock: a writer rings only if a follower waits.
 do $migration$
@@ -29,43 +41,61 @@ begin
 create function events_before_insert() returns trigger
     language plpgsql security definer as $$
 declare
-    _done pg_catalog.text;
+    _sequence pg_catalog.regclass;
+    _held pg_catalog.text;
+    _position pg_catalog.int8;
+    _before pg_catalog.int8;
+    _key pg_catalog.int8;
 begin
-    -- A lone insert while nobody waits. In all other cases this is begun anew below. CASE, because the lock must be
-    -- taken before the doorbell is looked at, and AND promises no order.
-    if (case when pg_catalog.pg_current_xact_id_if_assigned() is null then
-        case when pg_catalog.pg_try_advisory_xact_lock_shared(
-            x'4550000000000000'::pg_catalog.int8
-            operator(pg_catalog.|) pg_catalog.pg_sequence_last_value(%1$L::pg_catalog.regclass))
-        then
-            case when pg_catalog.pg_try_advisory_lock(x'4551000000000000'::pg_catalog.int8)
-            then pg_catalog.pg_advisory_unlock(x'4551000000000000'::pg_catalog.int8)
-                and pg_catalog.pg_current_xact_id() is not null
+    -- The name below is looked up once for a connection. Where the schema has been renamed, it is another's.
+    if tg_table_schema operator(pg_catalog.=) %1$L::pg_catalog.name then
+        -- A lone insert while nobody waits. In all other cases this is begun anew below. CASE, because the lock must be
+        -- taken before the doorbell is looked at, and AND promises no order.
+        if (case when pg_catalog.pg_current_xact_id_if_assigned() is null then
+            case when pg_catalog.pg_try_advisory_xact_lock_shared(
+                x'4550000000000000'::pg_catalog.int8
+                operator(pg_catalog.|) pg_catalog.pg_sequence_last_value(%2$L::pg_catalog.regclass))
+            then
+                case when pg_catalog.pg_try_advisory_lock(x'4551000000000000'::pg_catalog.int8)
+                then pg_catalog.pg_advisory_unlock(x'4551000000000000'::pg_catalog.int8)
+                    and pg_catalog.pg_current_xact_id() is not null
+                end
             end
-        end
-    end)
-    then
-        return new;
+        end)
+        then
+            return new;
+        end if;
+        _sequence := %2$L::pg_catalog.regclass;
+    else
+        _sequence := pg_catalog.pg_get_serial_sequence(
+            pg_catalog.quote_ident(tg_table_schema) operator(pg_catalog.||) '.' operator(pg_catalog.||) pg_catalog.quote_ident(tg_table_name),
+            'id')::pg_catalog.regclass;
     end if;
 
-    if coalesce(pg_catalog.current_setting('event_piper.writer', true), '')
-        operator(pg_catalog.=) pg_catalog.pg_current_xact_id()::pg_catalog.text
-    then
+    _position := pg_catalog.pg_sequence_last_value(_sequence);
+    if _position is null then
+        execute 'select case when is_called then last_value else last_value operator(pg_catalog.-) 1 end from '
+            operator(pg_catalog.||) _sequence::pg_catalog.text into _position;
+    end if;
+    _held := pg_catalog.current_setting('event_piper.writer', true);
+    _before := greatest(0, least(_position, case when _held operator(pg_catalog.<>) '' then _held::pg_catalog.int8 end));
+    _key := x'4550000000000000'::pg_catalog.int8 operator(pg_catalog.|) _before;
+    while not pg_catalog.pg_try_advisory_xact_lock_shared(_key) loop
+        _before := _before operator(pg_catalog.-) 1;
+        _key := case when _before operator(pg_catalog.>=) greatest(0, _position operator(pg_catalog.-) 10)
+            then x'4550000000000000'::pg_catalog.int8 operator(pg_catalog.|) _before
+            else x'4553000000000000'::pg_catalog.int8 operator(pg_catalog.|)
+                (pg_catalog.random() operator(pg_catalog.*) 281474976710655::pg_catalog.float8)::pg_catalog.int8
+        end;
+    end loop;
+    if _held operator(pg_catalog.=) _before::pg_catalog.text then
         return new;
     end if;
-    _done := pg_catalog.set_config('event_piper.writer', pg_catalog.pg_current_xact_id()::pg_catalog.text, true);
-
-    -- Nobody ever takes this lock exclusively, so nobody waits and the attempt cannot fail. A sequence that nothing
-    -- was drawn from yet has no last value.
-    if not pg_catalog.pg_try_advisory_xact_lock_shared(
-        x'4550000000000000'::pg_catalog.int8
-        operator(pg_catalog.|) coalesce(pg_catalog.pg_sequence_last_value(%1$L::pg_catalog.regclass), 0))
-    then
-        raise exception 'the writer lock of Event Piper is held exclusively';
-    end if;
+    _held := pg_catalog.set_config('event_piper.writer', _before::pg_catalog.text, true);
 
     if (case when pg_catalog.pg_try_advisory_lock(x'4551000000000000'::pg_catalog.int8)
-        then pg_catalog.pg_advisory_unlock(x'4551000000000000'::pg_catalog.int8) end)
+        then pg_catalog.pg_advisory_unlock(x'4551000000000000'::pg_catalog.int8)
+            and pg_catalog.pg_current_xact_id() is not null end)
     then
         return new;
     end if;
@@ -73,10 +103,7 @@ begin
         perform pg_catalog.pg_notify('new_events', '');
     end if;
     return new;
-end $$ $function$, (
-        select format('%I.%I', n.nspname, c.relname)
-        from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-        where c.oid = pg_get_serial_sequence('events', 'id')::regclass));
+end $$ $function$, current_schema(), pg_get_serial_sequence('events', 'id'));
 end $migration$;
 
 create trigger events_before_insert before insert on events
@@ -84,13 +111,29 @@ create trigger events_before_insert before insert on events
 
 revoke execute on function events_before_insert() from public;
 
--- The writers in flight: what each one's lock says, and the process id of its backend. A name for what pg_locks shows
--- to everybody.
+-- The writers in flight: what each one's lock says, and the process id of its backend, null for a prepared transaction.
+--
+-- Anybody may take an advisory lock, so a key counts only for a transaction that also holds the lock on the table which an
+-- insert takes. It does so before the trigger runs, and keeps it as long as the key: whoever has drawn an id is seen
+-- with both. One look at pg_locks is enough, though it shows the locks of tables as they were a moment before the keys: who has
+-- taken both in between has drawn no id that matters. While a transaction is being prepared, its locks pass one by one to one
+-- without a process, so there a key and a table's lock with nothing to go with stand for a writer, too.
 create view events_writers as
-    select (classid::bigint & 65535::bigint) << 32 | objid::bigint as before, pid
-    from pg_locks
-    where locktype = 'advisory' and objsubid = 1 and classid::bigint >> 16 = x'4550'::bigint
-        and database = (select oid from pg_database where datname = current_database());
+    with transactions as materialized (
+        select virtualtransaction, pid,
+            min(case when classid::bigint >> 16 = x'4550'::bigint then (classid::bigint & 65535::bigint) << 32 | objid::bigint else 0 end)
+                filter (where locktype = 'advisory') as before,
+            bool_or(locktype = 'relation') as inserts
+        from pg_locks
+        where database = (select oid from pg_database where datname = current_database()) and granted
+            and (locktype = 'advisory' and objsubid = 1 and classid::bigint >> 16 in (x'4550'::bigint, x'4553'::bigint)
+                or locktype = 'relation' and relation = 'events'::regclass and mode = 'RowExclusiveLock')
+        group by virtualtransaction, pid
+    )
+    select before, pid
+    from transactions t
+    where before is not null and (inserts or exists (
+        select from transactions o where o.before is null and (o.pid is null) <> (t.pid is null)));
 
 grant select on events_writers to public;
 
@@ -111,13 +154,7 @@ begin
         raise exception 'events are read from the primary, and this server is a standby';
     end if;
 
-    sequence_position := pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass);
-    if sequence_position is null then
-        if not has_sequence_privilege(pg_get_serial_sequence('events', 'id'), 'select') then
-            raise exception 'permission denied for the sequence of events.id';
-        end if;
-        sequence_position := 0;
-    end if;
+    sequence_position := coalesce(pg_sequence_last_value('events_id_seq'::regclass), events_position_unused());
 
     select least(sequence_position, min(w.before)), count(*)::int, (pg_catalog.array_agg(w.pid order by w.before))[1]
         into watermark, writers, oldest_writer
