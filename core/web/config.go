@@ -29,6 +29,8 @@ type Config struct {
 	Hosts []string
 	// CORSOrigins are the origins whose pages may read answers; "*" is all, without credentials.
 	CORSOrigins []string
+	// BasePath is a prefix that paths may have.
+	BasePath string
 	// RequestIDHeader names the header in which a trusted proxy sends the id of a request.
 	RequestIDHeader string
 
@@ -73,6 +75,10 @@ func (c *Config) Define(s *settings.Set, port int) {
 
 // DefineHandler defines the settings of the handler and its log alone, for a program that does not listen itself.
 func (c *Config) DefineHandler(s *settings.Set) {
+	s.Section("Paths")
+	s.String(&c.BasePath, "BASE_PATH", "", "Prefix that a proxy or an API mapping in front passes on, such as /piper. Routes are served with it and without.")
+	s.Check("BASE_PATH", func() error { return checkBase(c.BasePath) })
+
 	s.Section("Browsers")
 	s.List(&c.CORSOrigins, "CORS_ORIGINS", "Origins whose pages may read answers, such as https://app.example.com; * is every origin, without cookies.")
 	s.Check("CORS_ORIGINS", func() error { return checkOrigins(c.CORSOrigins) })

@@ -23,7 +23,7 @@ const (
 // Handler puts around the routes of mux what every request gets. What is outside sees what is inside:
 // the access line has the status of a panic, and a problem reaches a browser with its CORS headers.
 func Handler(c Config, mux *http.ServeMux, log *slog.Logger) http.Handler {
-	h := problems(mux)
+	h := stripBase(c.BasePath, mux, problems(mux))
 	h = drainBody(c.ReadHeaderTimeout, h)
 	h = limitURL(c.MaxURLBytes, h)
 	h = closeAmbiguous(h)

@@ -31,9 +31,12 @@ const RequestIDHeader = "X-Request-Id"
 // Handler returns a Lambda function that answers with h. It fails only for an event that h cannot be asked
 // about, such as one of another payload format; a panic of h is logged and answered with a bare 500, since
 // it would otherwise end the process and make the next client wait for a cold start.
-func Handler(h http.Handler, log *slog.Logger) func(context.Context, events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
+//
+// The name of a stage that is in front of a path is taken off, unless the path is one of routes as it is: a custom domain
+// serves a stage at its root, too, and a stage may be named like a route.
+func Handler(h http.Handler, routes *http.ServeMux, log *slog.Logger) func(context.Context, events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
 	return func(ctx context.Context, e events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
-		r, err := newRequest(ctx, e)
+		r, err := newRequest(ctx, routes, e)
 		if err != nil {
 			return events.APIGatewayV2HTTPResponse{}, err
 		}
@@ -65,7 +68,7 @@ func serve(h http.Handler, r *http.Request, log *slog.Logger) (w *response) {
 
 // newRequest returns the request a server would have read had the client connected to it directly. The
 // context's deadline, which is the function's, goes along.
-func newRequest(ctx context.Context, e events.APIGatewayV2HTTPRequest) (*http.Request, error) {
+func newRequest(ctx context.Context, routes *http.ServeMux, e events.APIGatewayV2HTTPRequest) (*http.Request, error) {
 	if e.Version != "2.0" {
 		return nil, fmt.Errorf("event has payload format %q, not 2.0: it does not come from an HTTP API or a Function URL, or the integration's PayloadFormatVersion is wrong", e.Version)
 	}
@@ -75,7 +78,7 @@ func newRequest(ctx context.Context, e events.APIGatewayV2HTTPRequest) (*http.Re
 	}
 	r := &http.Request{
 		Method:        e.RequestContext.HTTP.Method,
-		URL:           requestURL(e),
+		URL:           requestURL(e.RawPath, e.RawQueryString),
 		Header:        requestHeader(e),
 		Body:          io.NopCloser(strings.NewReader(body)),
 		ContentLength: int64(len(body)),
@@ -83,6 +86,9 @@ func newRequest(ctx context.Context, e events.APIGatewayV2HTTPRequest) (*http.Re
 	}
 	if body == "" {
 		r.Body = http.NoBody
+	}
+	if _, route := routes.Handler(r); route == "" {
+		r.URL = requestURL(withoutStage(e.RawPath, e.RequestContext.Stage), e.RawQueryString)
 	}
 	r.RequestURI = r.URL.RequestURI()
 	r.Proto = e.RequestContext.HTTP.Protocol
@@ -111,12 +117,11 @@ func decodeBody(e events.APIGatewayV2HTTPRequest) (string, error) {
 
 // requestURL leaves the query as the client wrote it: the event's queryStringParameters join repeated
 // values with commas, which cannot be undone.
-func requestURL(e events.APIGatewayV2HTTPRequest) *url.URL {
-	raw := withoutStage(e.RawPath, e.RequestContext.Stage)
+func requestURL(raw, query string) *url.URL {
 	if !strings.HasPrefix(raw, "/") {
 		raw = "/" + raw
 	}
-	u := &url.URL{Path: raw, RawQuery: e.RawQueryString}
+	u := &url.URL{Path: raw, RawQuery: query}
 	// A Function URL passes the path on escaped, an HTTP API may already have unescaped it: what is no
 	// valid escaping is the path itself.
 	if path, err := url.PathUnescape(raw); err == nil {
@@ -125,8 +130,7 @@ func requestURL(e events.APIGatewayV2HTTPRequest) *url.URL {
 	return u
 }
 
-// withoutStage takes the name of a stage off the path it prefixes. The stage $default is served at the
-// root, and a custom domain may serve a named one there as well.
+// withoutStage takes the name of a stage off the path it prefixes. The stage $default is served at the root.
 func withoutStage(path, stage string) string {
 	if stage == "" || stage == "$default" {
 		return path

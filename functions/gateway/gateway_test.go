@@ -21,11 +21,19 @@ import (
 	"github.com/event-piper/event-piper/functions/gateway"
 )
 
+// routes are those of the function.
+var routes = func() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.Handle("GET /events/poll", http.NotFoundHandler())
+	mux.Handle("GET /manage/health", http.NotFoundHandler())
+	return mux
+}()
+
 // ask returns the request a handler sees for an event.
 func ask(t testing.TB, e events.APIGatewayV2HTTPRequest) *http.Request {
 	t.Helper()
 	var seen *http.Request
-	invoke := gateway.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen = r }), slog.New(slog.DiscardHandler))
+	invoke := gateway.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen = r }), routes, slog.New(slog.DiscardHandler))
 	if _, err := invoke(t.Context(), e); err != nil {
 		t.Fatalf("invoke with %+v: %v", e, err)
 	}
@@ -35,7 +43,7 @@ func ask(t testing.TB, e events.APIGatewayV2HTTPRequest) *http.Request {
 // answer returns what the gateway is told when a handler answers a plain GET.
 func answer(t testing.TB, h http.HandlerFunc) events.APIGatewayV2HTTPResponse {
 	t.Helper()
-	out, err := gateway.Handler(h, slog.New(slog.DiscardHandler))(t.Context(), event("/events/poll"))
+	out, err := gateway.Handler(h, routes, slog.New(slog.DiscardHandler))(t.Context(), event("/events/poll"))
 	if err != nil {
 		t.Fatalf("invoke: %v", err)
 	}
@@ -122,7 +130,13 @@ func TestPath(t *testing.T) {
 		{"dev", "/dev/", "/"},
 		{"dev", "/development", "/development"},
 		{"dev", "/dev/dev", "/dev"},
-		{"dev", "/events/poll", "/events/poll"}, // a custom domain in front of a named stage
+		{"dev", "/events/poll", "/events/poll"},           // a custom domain in front of a named stage
+		{"events", "/events/events/poll", "/events/poll"}, // a stage that is named like a route
+		{"events", "/events/poll", "/events/poll"},        // the same behind a custom domain
+		{"events", "/events/manage/health", "/manage/health"},
+		{"v1", "/v1/events/poll", "/events/poll"},
+		{"$default", "/v1/events/poll", "/v1/events/poll"}, // an API mapping, which BASE_PATH names
+		{"dev", "/v1/events/poll", "/v1/events/poll"},
 		{"$default", "", "/"},
 		{"$default", "events", "/events"},
 		{"$default", "/a%20b%2Fc", "/a b/c"},
@@ -147,7 +161,7 @@ func TestDeadlineOfTheFunctionIsTheRequests(t *testing.T) {
 			t.Errorf("deadline: got %v (%v), want %v", got, ok, want)
 		}
 	})
-	if _, err := gateway.Handler(h, slog.New(slog.DiscardHandler))(ctx, event("/")); err != nil {
+	if _, err := gateway.Handler(h, routes, slog.New(slog.DiscardHandler))(ctx, event("/")); err != nil {
 		t.Fatalf("invoke: %v", err)
 	}
 }
@@ -266,7 +280,7 @@ func TestHeadHasNoBody(t *testing.T) {
 	e := event("/docs")
 	e.RequestContext.HTTP.Method = http.MethodHead
 	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") })
-	got, err := gateway.Handler(h, slog.New(slog.DiscardHandler))(t.Context(), e)
+	got, err := gateway.Handler(h, routes, slog.New(slog.DiscardHandler))(t.Context(), e)
 	if err != nil || got.Body != "" || !strings.HasPrefix(got.Headers["Content-Type"], "text/html") {
 		t.Errorf("got %s, %v, want the headers of an HTML page and no body", encode(t, got), err)
 	}
@@ -279,7 +293,7 @@ func TestPanicSaysNothingToTheClientAndAllToTheLog(t *testing.T) {
 		_, _ = io.WriteString(w, "half an answer")
 		panic("password=hunter2")
 	})
-	got, err := gateway.Handler(h, slog.New(slog.NewJSONHandler(&log, nil)))(t.Context(), event("/events/poll"))
+	got, err := gateway.Handler(h, routes, slog.New(slog.NewJSONHandler(&log, nil)))(t.Context(), event("/events/poll"))
 	if err != nil {
 		t.Fatalf("invoke: %v", err)
 	}
@@ -331,7 +345,7 @@ func TestOtherEventsAreRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was asked") })
-			_, err := gateway.Handler(h, slog.New(slog.DiscardHandler))(t.Context(), c.event)
+			_, err := gateway.Handler(h, routes, slog.New(slog.DiscardHandler))(t.Context(), c.event)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got error %v, want one that says %q", err, c.want)
 			}
@@ -378,7 +392,7 @@ func FuzzRequest(f *testing.F) {
 		}
 		var r *http.Request
 		h := http.HandlerFunc(func(_ http.ResponseWriter, got *http.Request) { r = got })
-		if _, err := gateway.Handler(h, slog.New(slog.DiscardHandler))(t.Context(), e); err != nil {
+		if _, err := gateway.Handler(h, routes, slog.New(slog.DiscardHandler))(t.Context(), e); err != nil {
 			if !encoded {
 				t.Fatalf("an event with a plain body was refused: %v", err)
 			}

@@ -76,5 +76,5 @@ func newHandler(ctx context.Context, args []string, getenv func(string) string) 
 	}}
 	h.Register(mux)
 	openapi.Register(mux, openapi.Config{Poller: web.CountEvents(solo), Authenticate: c.web.Authenticate(authenticator, func(string) {}), Log: log})
-	return gateway.Handler(web.Handler(c.web, mux, log), log), solo.Close, nil
+	return gateway.Handler(web.Handler(c.web, mux, log), mux, log), solo.Close, nil
 }
