@@ -22,7 +22,7 @@ func describe(o *huma.OpenAPI, streams bool) *huma.OpenAPI {
 	o.Info.Description = overview
 	o.Info.Contact = &huma.Contact{Name: "Event Piper", URL: "https://github.com/event-piper/event-piper"}
 	o.Info.License = &huma.License{Name: "Apache 2.0", URL: "https://www.apache.org/licenses/LICENSE-2.0.html"}
-	o.Servers = []*huma.Server{{URL: "/", Description: "Where this document comes from."}}
+	o.Servers = []*huma.Server{{URL: ".", Description: "Where this document comes from."}}
 	o.Tags = []*huma.Tag{
 		{Name: "events", Description: "Events of the consumer who asks."},
 		{Name: "health", Description: "Whether events are being delivered."},
@@ -41,26 +41,25 @@ func describe(o *huma.OpenAPI, streams bool) *huma.OpenAPI {
 }
 
 // securitySchemes is documentation: the service is set to trust a gateway or to check tokens itself.
+//
+// A cookie that carries the token is not described: some generators of clients fail at one.
 var securitySchemes = map[string]*huma.SecurityScheme{
-	"gateway": {
+	"consumer": {
 		Type: "apiKey", In: "header", Name: "X-Consumer-Id",
 		Description: "The consumer, set by the API gateway in front (AUTH=gateway).",
 	},
-	"bearer": {
+	"token": {
 		Type: "http", Scheme: "bearer", BearerFormat: "JWT",
-		Description: "A token that the service checks itself (AUTH=jwt).",
+		Description: "A token that the service checks itself (AUTH=jwt). It may come in a cookie, too, whose name is the setting JWT_COOKIE.",
 	},
-	"accessToken": {
+	"tokenInURL": {
 		Type: "apiKey", In: "query", Name: "access_token",
 		Description: "The same token for clients that cannot set headers (RFC 6750).",
 	},
-	"cookie": {
-		Type: "apiKey", In: "cookie", Name: "access_token",
-		Description: "The same token in a cookie, whose name is the setting JWT_COOKIE.",
-	},
 }
 
-var security = []map[string][]string{{"gateway": {}}, {"bearer": {}}, {"accessToken": {}}, {"cookie": {}}}
+// security has the header first, which pages show first, too: they sort the names.
+var security = []map[string][]string{{"consumer": {}}, {"token": {}}, {"tokenInURL": {}}}
 
 func pollOperation(schemas huma.Registry) huma.Operation {
 	responses := problems(400, 401, 403, 410, 414, 422, 429, 500, 503)
@@ -94,10 +93,7 @@ func pollOperation(schemas huma.Registry) huma.Operation {
 			"Send the answer's cursor as after next time, at once if there is more.",
 		Security: security,
 		Parameters: []*huma.Param{
-			cursorParam("after", "query", "The cursor: the id of the last event seen. 0 is the start; without it, only events committed from now on are answered."),
-			integerParam("wait", defaultWait, 0, maxWait, "How many seconds to wait for the first event; 0 answers at once."),
-			integerParam("limit", defaultLimit, 1, maxLimit, "The most events to answer."),
-			typesParam, preferParam,
+			afterParam, typesParam, preferParam,
 		},
 		Responses:   responses,
 		Middlewares: huma.Middlewares{noStore},
@@ -134,40 +130,26 @@ func streamOperation() *huma.Operation {
 			"and from newest if the cursor is ahead.\n\n" +
 			"A request whose Accept names text/event-stream, and which cannot be served now, gets 200, a heartbeat with a longer retry, and the end, " +
 			"because a browser's EventSource gives up at any other status. Others get 429 or 503.\n\n" +
-			"The cursor is read from the first of Last-Event-ID, lastEventId, last_event_id and after that is given; without any, only events committed from now on are sent.",
+			"A client of Server-Sent Events that reconnects sends its cursor in the header Last-Event-ID, which wins. lastEventId and last_event_id, " +
+			"which polyfills send, are taken like after.\n\n" +
+			"A page such as this one shows a stream only when it has ended. Use curl: `curl -N localhost:4000/events -H 'X-Consumer-Id: toto'`.",
 		Security: security,
-		Parameters: []*huma.Param{
-			cursorParam("Last-Event-ID", "header", "The cursor: the id of the last event seen. 0 is the start. Clients of Server-Sent Events send it when they reconnect."),
-			cursorParam("after", "query", "The cursor, for clients that cannot set the header."),
-			// One parameter stands for both names: to the generators of clients they are the same name.
-			cursorParam("lastEventId", "query", "The same by the name that polyfills give it; last_event_id is taken as well."),
-			typesParam,
-		},
-		Responses: responses,
+		// One parameter stands for all names of the cursor: to the generators of clients some of them are the same name.
+		Parameters: []*huma.Param{afterParam, typesParam},
+		Responses:  responses,
 	}
 }
 
-// cursorParam describes a cursor. Larger integers than any cursor are taken too, as being ahead.
-func cursorParam(name, in, description string) *huma.Param {
-	return &huma.Param{
-		Name: name, In: in, Description: description, Example: 5,
-		Schema: &huma.Schema{Type: huma.TypeInteger, Format: "int64", Minimum: new(float64)},
-	}
-}
-
-func integerParam(name string, otherwise, least, most int, description string) *huma.Param {
-	return &huma.Param{
-		Name: name, In: "query", Description: description,
-		Schema: &huma.Schema{
-			Type: huma.TypeInteger, Format: "int64", Default: otherwise,
-			Minimum: ptr(float64(least)), Maximum: ptr(float64(most)),
-		},
-	}
+// afterParam describes a cursor. Larger integers than any cursor are taken too, as being ahead.
+var afterParam = &huma.Param{
+	Name: "after", In: "query", Example: 0,
+	Description: "The cursor: the id of the last event seen. 0 is the start; without it, only events committed from now on are sent.",
+	Schema:      &huma.Schema{Type: huma.TypeInteger, Format: "int64", Minimum: new(float64)},
 }
 
 var typesParam = &huma.Param{
-	Name: "types", In: "query", Example: []string{"order.created", "order.paid"},
-	Description: "Only events of these types. The parameter may be repeated, and each may list several, separated by commas.",
+	Name: "types", In: "query", // an example would be what a page asks for at first, in vain
+	Description: "Only events of these types, such as order.created. The parameter may be repeated, and each may list several, separated by commas.",
 	Explode:     ptr(true),
 	Schema: &huma.Schema{
 		Type: huma.TypeArray, MaxItems: ptr(core.MaxTypes),
@@ -179,8 +161,8 @@ var typesParam = &huma.Param{
 }
 
 var preferParam = &huma.Param{
-	Name: "Prefer", In: "header", Example: "wait=10",
-	Description: "A preference for how many seconds to wait (RFC 7240), if the parameter wait is not given.",
+	Name: "Prefer", In: "header",
+	Description: "A preference for how many seconds to wait (RFC 7240), such as wait=10, if the parameter wait is not given.",
 	Schema:      &huma.Schema{Type: huma.TypeString},
 }
 
@@ -223,7 +205,7 @@ var problemDocs = map[int]struct {
 	414: {"The URL is too long.", map[string]any{"detail": "a URL takes at most 8192 bytes"}},
 	422: {"A parameter is unknown or wrong.", map[string]any{
 		"detail": "validation failed",
-		"errors": []any{map[string]any{"message": "is not an integer from 0 to 30", "location": "query.wait", "value": "31"}},
+		"errors": []any{map[string]any{"message": "expected number <= 300", "location": "query.wait", "value": 301}},
 	}},
 	429: {"This consumer has too many requests, or sessions, at a time.", map[string]any{"detail": core.ErrTooManySessionsOfConsumer.Error()}},
 	500: {"Something failed that is no fault of the request.", nil},

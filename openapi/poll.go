@@ -2,7 +2,7 @@ package openapi
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/klauspost/compress/gzhttp"
 
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/auth"
@@ -19,37 +20,54 @@ import (
 
 const (
 	pollPath = "/events/poll"
-	// maxWait is the most seconds a poll waits: API Gateway gives an answer that long.
-	maxWait, defaultWait   = 30, 25
-	maxLimit, defaultLimit = 1000, 100
+	// maxWait is the most seconds that a poll waits. Something in between may have less patience, as API Gateway has.
+	maxWait = 300
+	// patience is how long a poll may take besides its wait.
+	patience = 4 * time.Second
 	// writeTimeout bounds how long a client may take to receive an answer.
 	writeTimeout = 30 * time.Second
 )
 
-// pollInput is the parameters of a poll. Huma refuses those that are not here.
+// pollInput is the parameters of a poll. Huma reads and describes the integers. It takes the first of several values and
+// an empty one for none, so what it makes of the others counts for nothing but that it knows their names: a cursor or a
+// type that was overlooked would be answered with the wrong events.
 type pollInput struct {
-	After  string   `query:"after"`
-	Wait   string   `query:"wait"`
-	Limit  string   `query:"limit"`
-	Types  []string `query:"types,explode"`
-	Prefer string   `header:"Prefer"`
+	After string   `query:"after"`
+	Wait  int      `query:"wait" default:"25" minimum:"0" maximum:"300" doc:"How many seconds to wait for the first event; 0 answers at once. An answer may come earlier, as a Lambda's does."`
+	Limit int      `query:"limit" default:"100" minimum:"1" maximum:"1000" doc:"The most events to answer."`
+	Types []string `query:"types,explode"`
 
 	// Set by Resolve.
-	poll    core.Poll
-	applied string // the preference that was followed
+	poll     core.Poll
+	applied  string // the preference that was followed
+	halfOpen bool   // the client may have closed its half of the connection
 }
 
-// Resolve implements huma.Resolver: it reads the parameters, as Huma takes the first of several values and
-// an empty one for none. A cursor that was overlooked would be answered with lost events.
-func (in *pollInput) Resolve(ctx huma.Context) []error {
+// Resolve implements huma.Resolver: it reads what Huma does not.
+func (in *pollInput) Resolve(ctx huma.Context) (errs []error) {
 	r, _ := humago.Unwrap(ctx)
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return []error{&huma.ErrorDetail{Location: "query", Message: "cannot be decoded"}}
 	}
-	p := parameters{query: query}
-	in.poll = core.Poll{After: p.cursor("after"), Types: p.types("types"), Limit: p.integer("limit", defaultLimit, 1, maxLimit)}
-	wait := p.integer("wait", defaultWait, 0, maxWait)
+	refuse := func(name, message string) {
+		errs = append(errs, &huma.ErrorDetail{Location: "query." + name, Message: message, Value: strings.Join(query[name], ",")})
+	}
+	for _, name := range []string{"after", "limit", "wait"} {
+		if len(query[name]) > 1 {
+			refuse(name, "is given more than once")
+		}
+	}
+	in.poll = core.Poll{After: core.FromNow, Limit: in.Limit}
+	if after := query["after"]; len(after) == 1 && after[0] != "" {
+		if in.poll.After, err = core.ParseCursor(after[0]); err != nil {
+			refuse("after", err.Error())
+		}
+	}
+	if in.poll.Types, err = core.ParseTypes(query["types"]); err != nil {
+		refuse("types", err.Error())
+	}
+	wait := in.Wait
 	if seconds, ok := preferredWait(r.Header.Values("Prefer")); ok && query.Get("wait") == "" {
 		wait, in.applied = seconds, "wait="+strconv.Itoa(seconds)
 	}
@@ -57,59 +75,8 @@ func (in *pollInput) Resolve(ctx huma.Context) []error {
 		wait = 0 // nobody will see what is waited for
 	}
 	in.poll.Wait = time.Duration(wait) * time.Second
-	return p.errs
-}
-
-// parameters reads a query and collects what is wrong with it.
-type parameters struct {
-	query url.Values
-	errs  []error
-}
-
-func (p *parameters) refuse(name, message string) {
-	p.errs = append(p.errs, &huma.ErrorDetail{Location: "query." + name, Message: message, Value: strings.Join(p.query[name], ",")})
-}
-
-// one returns the only value of a parameter, or "" without one.
-func (p *parameters) one(name string) string {
-	values := p.query[name]
-	if len(values) > 1 {
-		p.refuse(name, "is given more than once")
-		return ""
-	}
-	return p.query.Get(name)
-}
-
-func (p *parameters) cursor(name string) int64 {
-	value := p.one(name)
-	if value == "" {
-		return core.FromNow
-	}
-	cursor, err := core.ParseCursor(value)
-	if err != nil {
-		p.refuse(name, err.Error())
-	}
-	return cursor
-}
-
-func (p *parameters) types(name string) core.Types {
-	types, err := core.ParseTypes(p.query[name])
-	if err != nil {
-		p.refuse(name, err.Error())
-	}
-	return types
-}
-
-func (p *parameters) integer(name string, otherwise, least, most int) int {
-	value := p.one(name)
-	if value == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(value)
-	if err != nil || n < least || n > most {
-		p.refuse(name, fmt.Sprintf("is not an integer from %d to %d", least, most))
-	}
-	return n
+	in.halfOpen = r.ProtoMajor == 1
+	return errs
 }
 
 // preferredWait reads the wait preference (RFC 7240, section 4.3). Only the first counts, and one that cannot
@@ -141,7 +108,7 @@ func (c Config) poll(ctx context.Context, in *pollInput) (*pollOutput, error) {
 	if !id.Expires.IsZero() {
 		in.poll.Wait = max(0, min(in.poll.Wait, time.Until(id.Expires)))
 	}
-	batch, err := c.Poller.Poll(ctx, in.poll)
+	batch, err := c.answer(ctx, in)
 	if err != nil {
 		return nil, c.problem(ctx, err)
 	}
@@ -154,23 +121,55 @@ func (c Config) poll(ctx context.Context, in *pollInput) (*pollOutput, error) {
 	}}, nil
 }
 
+// answer asks for a batch, within bounded time. A client may close its half of a connection after its request and wait
+// for the answer, as `nc -N` does (RFC 9293, section 3.6); net/http cannot tell it from one that has left. So it is
+// answered with what there is, and none that has left is waited for.
+func (c Config) answer(ctx context.Context, in *pollInput) (core.Batch, error) {
+	waiting, cancel := context.WithTimeout(ctx, in.poll.Wait+patience)
+	defer cancel()
+	batch, err := c.Poller.Poll(waiting, in.poll)
+	if err == nil || !in.halfOpen || !clientClosed(ctx) {
+		return batch, err
+	}
+	now := in.poll
+	now.Wait = 0
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	return c.Poller.Poll(last, now)
+}
+
+// clientClosed reports that a request's context ended because of its connection, and not because the service is being
+// stopped.
+func clientClosed(ctx context.Context) bool {
+	return errors.Is(ctx.Err(), context.Canceled) && errors.Is(context.Cause(ctx), context.Canceled)
+}
+
+// compress is gzip for answers of more than 1 KiB to clients that take it (RFC 9110, section 12.5.3).
+var compress = func() func(http.Handler) http.HandlerFunc {
+	wrap, err := gzhttp.NewWrapper(gzhttp.MinSize(1<<10), gzhttp.EnableZstd(false))
+	if err != nil {
+		panic(err) // the options are constant
+	}
+	return wrap
+}()
+
 // writeBatch answers with a batch. The deadline is taken back for the connection's next request, and what is
 // buffered must leave before it is. Without a connection behind w there is nothing to wait for.
 func writeBatch(ctx huma.Context, batch core.Batch) {
-	_, w := humago.Unwrap(ctx)
+	r, w := humago.Unwrap(ctx)
 	body := appendBatch(nil, batch)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	conn := http.NewResponseController(w)
 	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-	last := len(body) - 1
-	if _, err := w.Write(body[:last]); err != nil {
-		return // the client is gone, and the connection with it
-	}
-	batch.Release() // before the client can know that it is answered, and ask again
-	if _, err := w.Write(body[last:]); err != nil {
-		return
-	}
+	compress(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		last := len(body) - 1
+		if _, err := w.Write(body[:last]); err != nil {
+			return // the client is gone, and the connection with it
+		}
+		batch.Release() // before the client can know that it is answered, and ask again
+		_, _ = w.Write(body[last:])
+	})).ServeHTTP(w, r)
 	if conn.Flush() == nil {
 		_ = conn.SetWriteDeadline(time.Time{})
 	}

@@ -96,9 +96,9 @@ func (c Config) problem(ctx context.Context, err error) *Problem {
 		p = problem.RetryLater(http.StatusTooManyRequests, core.ErrTooManySessionsOfConsumer.Error())
 	case errors.Is(err, core.ErrTooManySessions):
 		p = problem.RetryLater(http.StatusServiceUnavailable, core.ErrTooManySessions.Error())
-	case errors.Is(ctx.Err(), context.Canceled) && errors.Is(context.Cause(ctx), context.Canceled):
+	case clientClosed(ctx):
 		p = problem.New(statusClientGone, "")
-	case errors.Is(err, core.ErrUnavailable), ctx.Err() != nil: // the latter when the service is being stopped
+	case errors.Is(err, core.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), ctx.Err() != nil: // the last when the service is being stopped
 		p = problem.RetryLater(http.StatusServiceUnavailable, core.ErrUnavailable.Error())
 	default:
 		c.Log.ErrorContext(ctx, "cannot answer a poll", "error", err)

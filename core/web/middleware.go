@@ -101,17 +101,21 @@ func closeAmbiguous(next http.Handler) http.Handler {
 	})
 }
 
-// allowOrigins lets pages of these origins read answers, and send the headers the routes know. Cookies
-// may carry a token, so they are allowed, except for "*".
+// allowOrigins lets pages of these origins read answers. They may send the headers the routes know, and those that clients
+// of Server-Sent Events and tracing libraries add by themselves. Cookies may carry a token, so they are allowed, except
+// for "*".
 func allowOrigins(origins []string, next http.Handler) http.Handler {
 	if len(origins) == 0 {
 		return next // where rs/cors would allow all
 	}
 	return cors.New(cors.Options{
-		AllowedOrigins:   origins,
-		AllowedMethods:   []string{http.MethodGet, http.MethodHead, http.MethodOptions},
-		AllowedHeaders:   []string{"Authorization", "Content-Type", "Last-Event-ID", "Prefer", "X-Consumer-Id", "X-Request-Id"},
-		ExposedHeaders:   []string{"Preference-Applied", "Retry-After", "X-Request-Id"},
+		AllowedOrigins: origins,
+		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodOptions},
+		AllowedHeaders: []string{
+			"Accept", "Authorization", "Cache-Control", "Content-Type", "Last-Event-ID", "Pragma", "Prefer",
+			"X-Consumer-Id", "X-Request-Id", "X-Requested-With", "baggage", "traceparent", "tracestate",
+		},
+		ExposedHeaders:   []string{"Preference-Applied", "Retry-After", "WWW-Authenticate", "X-Request-Id"},
 		AllowCredentials: !slices.Contains(origins, "*"),
 		MaxAge:           600,
 	}).Handler(next)

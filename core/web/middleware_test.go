@@ -201,7 +201,7 @@ func TestCORS(t *testing.T) {
 			h := Handler(Config{CORSOrigins: tt.origins}, routes(map[string]http.HandlerFunc{"GET /events": ok}), log)
 			preflight := httptest.NewRequest("OPTIONS", "/events", nil)
 			preflight.Header.Set("Access-Control-Request-Method", "GET")
-			preflight.Header.Set("Access-Control-Request-Headers", "authorization,last-event-id,prefer,x-consumer-id")
+			preflight.Header.Set("Access-Control-Request-Headers", "accept,authorization,cache-control,last-event-id,prefer,traceparent,x-consumer-id")
 			simple := httptest.NewRequest("GET", "/events", nil)
 			missing := httptest.NewRequest("GET", "/missing", nil)
 			for _, r := range []*http.Request{preflight, simple, missing} {
@@ -213,7 +213,7 @@ func TestCORS(t *testing.T) {
 				if r.Method == "OPTIONS" && tt.wantOrigin != "" && got.Get("Access-Control-Allow-Headers") == "" {
 					t.Errorf("want the headers allowed, got %v", got)
 				}
-				if exposed := got.Get("Access-Control-Expose-Headers"); r == simple && tt.wantOrigin != "" && exposed != "Preference-Applied, Retry-After, X-Request-Id" {
+				if exposed := got.Get("Access-Control-Expose-Headers"); r == simple && tt.wantOrigin != "" && exposed != "Preference-Applied, Retry-After, Www-Authenticate, X-Request-Id" {
 					t.Errorf("exposed headers: got %q", exposed)
 				}
 			}
