@@ -314,7 +314,11 @@ func (h *Hub) observe(r Read, held *heldBack) {
 	case held.since.IsZero() || held.pid != r.OldestWriter || held.watermark != r.Watermark:
 		*held = heldBack{pid: r.OldestWriter, watermark: r.Watermark, since: now, warnAfter: warnAfter}
 	case now.Sub(held.since) >= held.warnAfter:
-		h.log.Warn("an open transaction that inserted events holds back all later events",
+		holder := "an open transaction that inserted events holds back all later events"
+		if held.pid == 0 {
+			holder = "a prepared transaction that inserted events holds back all later events: find it in pg_prepared_xacts"
+		}
+		h.log.Warn(holder,
 			"pid", held.pid, "age", now.Sub(held.since).Round(time.Millisecond), "watermark", r.Watermark,
 			"held_back", r.Sequence-r.Watermark)
 		held.warnAfter *= 2

@@ -184,7 +184,9 @@ func TestAReadThatWasCutShortIsContinuedAtOnce(t *testing.T) {
 }
 
 func TestATransactionThatHoldsEventsBackIsNamed(t *testing.T) {
-	in(t, roomy, func(w *world) {
+	limits := roomy
+	limits.HeldBackDown = 5 * time.Minute
+	in(t, limits, func(w *world) {
 		r := w.open("toto", core.FromNow)
 		open := w.Begin()
 		first := open.Insert("toto", "insert", `1`)
@@ -208,6 +210,13 @@ func TestATransactionThatHoldsEventsBackIsNamed(t *testing.T) {
 			t.Errorf("logged %d times in a minute, want less and less often:\n%s", n, log)
 		}
 		r.want("held back")
+		if reason := w.hub.Healthy(); reason != "" {
+			t.Errorf("not healthy after a minute: %s", reason)
+		}
+		time.Sleep(5 * time.Minute)
+		if reason := w.hub.Healthy(); !strings.Contains(reason, "transaction") {
+			t.Errorf("after six minutes the reason for not being healthy is %q, want the transaction", reason)
+		}
 		open.Commit()
 		r.want("then", append([]int64{first}, ids...)...)
 		if status := w.hub.Status(); !status.HeldBack.IsZero() || status.Writers != 0 {

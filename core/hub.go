@@ -16,6 +16,8 @@ type Limits struct {
 	// TailBytes bounds the recent events kept in memory for all consumers together. The newest event is
 	// kept whatever its size.
 	TailBytes int
+	// HeldBackDown is how long one transaction may hold back the events of all before the hub is not healthy; 0 is for ever.
+	HeldBackDown time.Duration
 }
 
 const (
@@ -101,6 +103,8 @@ func (h *Hub) Healthy() string {
 		return "not connected to the database"
 	case time.Since(s.LastRead) > stalledAfter:
 		return "the database does not answer"
+	case h.limits.HeldBackDown > 0 && !s.HeldBack.IsZero() && time.Since(s.HeldBack) > h.limits.HeldBackDown:
+		return "an open transaction holds events back"
 	}
 	return ""
 }

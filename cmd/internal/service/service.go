@@ -49,6 +49,8 @@ func (c *Config) Define(s *settings.Set, port int) {
 	s.Int(&c.Limits.Sessions, "MAX_SESSIONS", 10_000, settings.Between(1, 10_000_000), "Streams, waiting polls and answers being sent that this instance holds at a time (503 above).")
 	s.Int(&c.Limits.SessionsPerConsumer, "MAX_SESSIONS_PER_CONSUMER", 2_000, settings.Between(1, 10_000_000), "Of these, for one consumer (429 above).")
 	s.Int(&c.Limits.TailBytes, "TAIL_BYTES", 32<<20, settings.Between(1<<10, 1<<40), "Memory for recent events, which are delivered without the database.")
+	s.Duration(&c.Limits.HeldBackDown, "HELD_BACK_DOWN", 5*time.Minute, settings.Between(0, 24*time.Hour),
+		"Time for which one open transaction may hold back the events of all before the health check says DOWN; 0 is for ever.")
 
 	c.Auth.Define(s)
 	c.Web.Define(s, port)
