@@ -1,0 +1,154 @@
+package postgresql_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/event-piper/event-piper/core"
+	"github.com/event-piper/event-piper/postgresql"
+	"github.com/event-piper/event-piper/postgresql/pgtest"
+)
+
+const insertAged = `insert into events (type, subscriber, "timestamp", payload)
+	select 'insert', $1, now() - $2::interval, '{}' from generate_series(1, $3::int)`
+
+func prune(t *testing.T, dsn string, olderThan time.Duration) postgresql.Pruned {
+	t.Helper()
+	done, err := postgresql.Prune(t.Context(), dsn, olderThan, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return done
+}
+
+func page(t *testing.T, dsn, consumer string, after int64) core.Page {
+	t.Helper()
+	pages, err := open(t, dsn).Pages(t.Context(), []core.PageQuery{{Consumer: consumer, After: after, Limit: 10}}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages[0]
+}
+
+func TestPruneDeletesFromTheOldEndAndMarksWhoLost(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	exec(t, conn, insertAged, "toto", "3 days", 6000) // more than a batch
+	exec(t, conn, insertAged, "titi", "1 hour", 2)
+	exec(t, conn, insertAged, "toto", "3 days", 1) // behind a young one
+
+	var steps []postgresql.Pruned
+	done, err := postgresql.Prune(t.Context(), dsn, 48*time.Hour, slog.New(slog.DiscardHandler), func(p postgresql.Pruned) { steps = append(steps, p) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if done.Events != 6000 || done.Through != 6000 || done.Bytes == 0 {
+		t.Errorf("pruned %+v, want 6000 events through 6000", done)
+	}
+	if len(steps) != 2 || steps[1] != done {
+		t.Errorf("progress was %+v, want two steps, the last one %+v", steps, done)
+	}
+	if n := query[int](t, conn, "select count(*) from events"); n != 3 {
+		t.Errorf("%d events are left, want 3", n)
+	}
+	if p := page(t, dsn, "toto", 5999); p.Pruned != 6000 {
+		t.Errorf("toto is told of %d, want 6000", p.Pruned)
+	}
+	if p := page(t, dsn, "titi", 0); p.Pruned != 0 || len(p.Events) != 2 {
+		t.Errorf("titi, who lost nothing, has %d events and is told of %d", len(p.Events), p.Pruned)
+	}
+	if again := prune(t, dsn, 48*time.Hour); again != (postgresql.Pruned{}) {
+		t.Errorf("a second run pruned %+v", again)
+	}
+}
+
+func TestPruneOfAQuietTableDeletesAllThatIsOld(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	exec(t, connect(t, dsn), insertAged, "toto", "3 days", 5)
+	if done := prune(t, dsn, time.Hour); done.Events != 5 {
+		t.Errorf("pruned %+v, want 5 events", done)
+	}
+	if p := page(t, dsn, "toto", 0); p.Pruned != 5 || p.Newest != 5 {
+		t.Errorf("pruned %d, newest %d, want 5 and 5", p.Pruned, p.Newest)
+	}
+}
+
+func TestPruneIsNotMisledByTheFuture(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	exec(t, conn, insertAged, "toto", "-1 year", 1) // would end retention for a year
+	exec(t, conn, insertAged, "toto", "3 days", 1)
+	exec(t, conn, insertAged, "toto", "-1 year", 1) // no reason to go
+	if done := prune(t, dsn, time.Hour); done.Events != 2 || done.Through != 2 {
+		t.Errorf("pruned %+v, want the first two events", done)
+	}
+	if n := query[int](t, conn, "select count(*) from events where id = 3"); n != 1 {
+		t.Error("the last event, which is from the future, is gone")
+	}
+}
+
+func TestPruneStaysBelowTheWatermark(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	writer := connect(t, dsn)
+	exec(t, writer, "begin")
+	exec(t, writer, insertAged, "toto", "3 days", 1)
+	exec(t, connect(t, dsn), insertAged, "toto", "3 days", 3)
+	if done := prune(t, dsn, time.Hour); done.Events != 0 {
+		t.Errorf("pruned %+v above the watermark", done)
+	}
+	exec(t, writer, "commit")
+	if done := prune(t, dsn, time.Hour); done.Events != 4 {
+		t.Errorf("pruned %+v, want 4", done)
+	}
+}
+
+func TestPruneWaitsForALockAndGoesOn(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	exec(t, conn, insertAged, "toto", "3 days", 3)
+	exec(t, conn, "begin; lock table events in share mode") // what creating an index takes
+	log := slog.New(onLog(func(message string) {
+		if strings.Contains(message, "cannot prune now") {
+			exec(t, conn, "commit")
+		}
+	}))
+	done, err := postgresql.Prune(t.Context(), dsn, time.Hour, log, nil)
+	if err != nil || done.Events != 3 {
+		t.Errorf("pruned %+v, %v, want 3 events", done, err)
+	}
+}
+
+func TestOneWorkerPrunesAtATime(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	exec(t, connect(t, dsn), insertAged, "toto", "3 days", 3)
+	discard := slog.New(slog.DiscardHandler)
+	_, err := postgresql.Prune(t.Context(), dsn, time.Hour, discard, func(postgresql.Pruned) {
+		if _, err := postgresql.Prune(t.Context(), dsn, time.Hour, discard, nil); !errors.Is(err, postgresql.ErrPruning) {
+			t.Errorf("a second worker got %v, want ErrPruning", err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// onLog is a slog.Handler that calls itself with each message.
+type onLog func(message string)
+
+func (onLog) Enabled(context.Context, slog.Level) bool { return true }
+func (h onLog) Handle(_ context.Context, r slog.Record) error {
+	h(r.Message)
+	return nil
+}
+func (h onLog) WithAttrs([]slog.Attr) slog.Handler { return h }
+func (h onLog) WithGroup(string) slog.Handler      { return h }
