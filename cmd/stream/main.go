@@ -3,6 +3,7 @@
 //
 //	stream            serve; without DATABASE_URL, over a development PostgreSQL of its own
 //	stream migrate    bring the schema of DATABASE_URL up to date, and end
+//	stream prune      delete the events older than --older-than, once or --every so often
 //	stream health     ask the instance on this machine whether it is ready; exit code 0 or 1
 //	stream --help     every setting with its default
 //
@@ -55,13 +56,17 @@ func (c *config) define(s *settings.Set) {
 }
 
 func run(args []string) error {
+	if len(args) > 0 && args[0] == "prune" {
+		return runPrune(args[1:])
+	}
 	var command string
 	if len(args) > 0 && (args[0] == "migrate" || args[0] == "health") {
 		command, args = args[0], args[1:]
 	}
 	var c config
 	s := settings.New("stream", `Pushes events out of PostgreSQL: Server-Sent Events and long-polling.
-"stream migrate" brings the schema up to date, "stream health" asks a running one whether it is ready.`)
+"stream migrate" brings the schema up to date, "stream prune" deletes old events, "stream health" asks a
+running one whether it is ready.`)
 	c.define(s)
 	if err := s.Parse(args, os.Getenv); err != nil {
 		return err

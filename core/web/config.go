@@ -83,10 +83,15 @@ func (c *Config) DefineHandler(s *settings.Set) {
 	s.List(&c.CORSOrigins, "CORS_ORIGINS", "Origins whose pages may read answers, such as https://app.example.com; * is every origin, without cookies.")
 	s.Check("CORS_ORIGINS", func() error { return checkOrigins(c.CORSOrigins) })
 
+	c.DefineLog(s)
+	s.String(&c.RequestIDHeader, "REQUEST_ID_HEADER", "", "Header in which a trusted proxy sends the id of a request, such as X-Request-Id; a new id is made unless given.")
+}
+
+// DefineLog defines the settings that [Logger] takes, for a program that serves nobody.
+func (c *Config) DefineLog(s *settings.Set) {
 	s.Section("Logging")
 	s.Choice(&c.LogFormat, "LOG_FORMAT", "auto", []string{"auto", "text", "json"}, "Format of the log; auto is text on a terminal and json elsewhere.")
 	s.Choice(&c.LogLevel, "LOG_LEVEL", "info", []string{"debug", "info", "warn", "error"}, "Least important level that is logged.")
-	s.String(&c.RequestIDHeader, "REQUEST_ID_HEADER", "", "Header in which a trusted proxy sends the id of a request, such as X-Request-Id; a new id is made unless given.")
 }
 
 // checkOrigins refuses what a browser never sends as an origin, which would match nothing in silence,

@@ -16,7 +16,7 @@ func Logger(format, level string, w *os.File) *slog.Logger {
 	if least.UnmarshalText([]byte(level)) == nil {
 		options.Level = least
 	}
-	if format == "text" || format == "auto" && isTerminal(w) {
+	if format == "text" || format == "auto" && IsTerminal(w) {
 		return slog.New(limitLines(slog.NewTextHandler(w, &options)))
 	}
 	options.ReplaceAttr = func(_ []string, a slog.Attr) slog.Attr {
@@ -36,7 +36,8 @@ func (s serverLog) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-func isTerminal(f *os.File) bool {
+// IsTerminal reports whether somebody may be looking at what is written to a file.
+func IsTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -205,6 +205,28 @@ func TestMigrate(t *testing.T) {
 	start(t, "stream", "DATABASE_URL="+dsn).stop(t)
 }
 
+func TestPrune(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	db := connect(t, dsn)
+	db.exec(t, `insert into events (type, timestamp, subscriber, payload) values
+		('insert', now() - interval '2 days', 'toto', '{}'), ('insert', now(), 'toto', '{}')`)
+	p := launch(t, "stream", []string{"prune", "--older-than", "24h"}, "DATABASE_URL="+dsn)
+	p.exit(t, 0)
+	if left := query[int](t, db, "select count(*) from events"); left != 1 {
+		t.Errorf("stream prune: want one event left, got %d", left)
+	}
+
+	forever := launch(t, "stream", []string{"prune", "--older-than", "1ms", "--every", "1h"}, "DATABASE_URL="+dsn)
+	forever.awaitLog(t, "pruned")
+	forever.signal(t, syscall.SIGTERM)
+	forever.exit(t, 0)
+
+	ageless := launch(t, "stream", []string{"prune"}, "DATABASE_URL="+dsn)
+	ageless.exit(t, 1)
+	wantOneLine(t, ageless.stderr, "stream: ", "OLDER_THAN")
+}
+
 // TestStartFailures: every reason not to serve is one line on stderr, apart from the log.
 func TestStartFailures(t *testing.T) {
 	t.Parallel()
