@@ -2,7 +2,6 @@ package postgresql
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -25,52 +24,26 @@ type follower struct {
 	doorbell doorbell
 }
 
+// planned is for the few queries of the live end, which are planned once, maybe over an empty table: a plan for each read
+// would take longer than the read.
+var planned = []parameter{{"plan_cache_mode", "force_generic_plan"}, {"enable_seqscan", "off"}, {"jit", "off"}}
+
 // Follow implements core.Store: it connects, checks the schema, and listens before anything is read, so
 // that what the first read does not see rings.
 func (s *Store) Follow(ctx context.Context) (core.Follower, error) {
-	c, err := connConfig(s.dsn, s.name)
-	if err != nil {
-		return nil, err
-	}
-	l, err := dial(ctx, c)
+	l, err := s.follow(ctx)
 	if err != nil {
 		return nil, err
 	}
 	f := &follower{listener: l}
-	if err := f.listen(ctx); err != nil {
+	if _, err := f.Exec(ctx, "listen new_events"); err != nil {
 		f.Close()
-		return nil, err
+		return nil, fmt.Errorf("listen: %w", err)
 	}
 	return f, nil
 }
 
-// listen subscribes, and rings once itself: a pooler in transaction mode accepts LISTEN and swallows what
-// comes of it.
-func (f *follower) listen(ctx context.Context) error {
-	for _, statement := range []string{
-		// A role or a database may limit how long a session idles; this one idles by design.
-		"set idle_session_timeout = 0",
-		// The few queries are planned once, maybe over an empty table: a plan for each read would take longer than the read.
-		"set plan_cache_mode = force_generic_plan", "set enable_seqscan = off", "set jit = off",
-		"listen new_events", "select pg_notify('new_events', '')",
-	} {
-		if _, err := f.Exec(ctx, statement); err != nil {
-			return fmt.Errorf("%s: %w", statement, err)
-		}
-	}
-	rings, err := f.await(ctx, probeTimeout)
-	if err != nil {
-		return fmt.Errorf("wait for the first notification: %w", err)
-	}
-	if rings == 0 {
-		return errors.New("no notification arrives although LISTEN succeeded: is there a pooler in transaction mode?")
-	}
-	return nil
-}
-
 const (
-	// probeTimeout bounds the wait for the follower's own notification.
-	probeTimeout = 5 * time.Second
 	// doorbellTimeout bounds arming and disarming; a connection that takes longer is given up.
 	doorbellTimeout = 5 * time.Second
 )
@@ -219,4 +192,4 @@ func (f *follower) setDoorbell(ctx context.Context) error {
 }
 
 // Close implements core.Follower.
-func (f *follower) Close() { closeConn(f.Conn) }
+func (f *follower) Close() { f.close() }

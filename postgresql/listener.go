@@ -13,27 +13,99 @@ import (
 // listener is a connection that counts the rings of the doorbell. One goroutine uses it.
 type listener struct {
 	*pgx.Conn
+	server
 	rings    int    // since await last returned
 	sequence uint32 // that ids are drawn from
 }
 
-// dial connects to a database that can keep the promise of order.
-func dial(ctx context.Context, c *pgx.ConnConfig) (*listener, error) {
-	l := new(listener)
-	// pgx would keep every notification for whoever asks; all that matters is that there was one.
-	c.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { l.rings++ }
-	conn, err := pgx.ConnectConfig(ctx, c)
+// dial connects to a database that can keep the promise of order and has our schema.
+func dial(ctx context.Context, t *target, session bool, more ...parameter) (*listener, error) {
+	l, err := reach(ctx, t, session, more...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
+		return nil, err
 	}
-	l.Conn = conn
-	for _, check := range []func(context.Context, *pgx.Conn) error{checkServer, checkSchema, l.checkSequence} {
-		if err := check(ctx, conn); err != nil {
-			closeConn(conn)
+	for _, check := range []func(context.Context) error{
+		func(ctx context.Context) error { return checkSchema(ctx, l.Conn, t.newer) },
+		func(ctx context.Context) error { return checkVisible(ctx, l.Conn) },
+		l.checkSequence,
+	} {
+		if err := check(ctx); err != nil {
+			l.close()
 			return nil, err
 		}
 	}
 	return l, nil
+}
+
+// reach connects. To listen, or to lock, takes a session of its own.
+func reach(ctx context.Context, t *target, session bool, more ...parameter) (*listener, error) {
+	l := new(listener)
+	counting := *t
+	counting.ConnConfig = t.Copy()
+	// pgx would keep every notification for whoever asks; all that matters is that there was one.
+	counting.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { l.rings++ }
+	var err error
+	if l.Conn, l.server, err = counting.connect(ctx); err != nil {
+		return nil, err
+	}
+	if l.shared && session {
+		err = l.checkSession(ctx, t)
+	}
+	if l.shared && !session {
+		share(l.Conn, t)
+	} else if err == nil {
+		err = t.setUp(ctx, l.Conn, l.server, more...)
+	}
+	if err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+var errNoSession = errors.New("a pooler that lends a connection for a transaction at a time is in between, which has no LISTEN: " +
+	"name the database itself, or a pooler in session mode, in DATABASE_LISTEN_URL; the function can do without by POLL_WAIT=interval")
+
+// probeTimeout bounds the wait for a first notification.
+const probeTimeout = 2 * time.Second
+
+// checkSession tells whether a pooler lends its connection for as long as the session lasts. One that does so for a
+// transaction accepts LISTEN and swallows what comes of it while nothing is asked. So somebody else must ring: what is rung
+// over the connection itself comes along with its answer.
+func (l *listener) checkSession(ctx context.Context, t *target) error {
+	if _, err := l.Exec(ctx, "listen new_events", pgx.QueryExecModeSimpleProtocol); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	short, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	other, err := pgx.ConnectConfig(short, t.ConnConfig)
+	if err != nil {
+		return fmt.Errorf("connect to PostgreSQL once more, to ring: %w", err)
+	}
+	defer closeConn(other)
+	l.rings = 0
+	if _, err := other.Exec(short, "select pg_catalog.pg_notify('new_events', '')", pgx.QueryExecModeSimpleProtocol); err != nil {
+		return fmt.Errorf("ring: %w", err)
+	}
+	rings, err := l.await(ctx, probeTimeout)
+	if err != nil {
+		return fmt.Errorf("wait for the first notification: %w", err)
+	}
+	if rings == 0 {
+		return errNoSession
+	}
+	return nil
+}
+
+// close leaves nothing behind for the next client of a pooler.
+func (l *listener) close() {
+	if l.shared && !l.IsClosed() {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		const leave = "unlisten *; select pg_catalog.pg_advisory_unlock_all(); reset all"
+		_, _ = l.Exec(ctx, leave, pgx.QueryExecModeSimpleProtocol) // one that fails loses the session, and with it all of that
+	}
+	closeConn(l.Conn)
 }
 
 // await waits until it has rung, for pause at most, and returns how often it has.
@@ -52,36 +124,17 @@ func (l *listener) await(ctx context.Context, pause time.Duration) (rings int, e
 	return rings, nil
 }
 
-// minServerVersion is what idle_session_timeout came with.
-const minServerVersion = 140000
-
-var errStandby = errors.New(
-	"the server is a hot standby, which has no LISTEN, lags behind, and does not see the writers' locks: connect to the primary")
-
-// checkServer refuses a server on which LISTEN cannot work.
-func checkServer(ctx context.Context, conn *pgx.Conn) error {
-	var version int
-	var standby bool
-	err := conn.QueryRow(ctx, "select current_setting('server_version_num')::int, pg_is_in_recovery()").Scan(&version, &standby)
-	switch {
-	case err != nil:
-		return fmt.Errorf("ask what the server is: %w", err)
-	case version < minServerVersion:
-		return fmt.Errorf("the server is PostgreSQL %d, which is older than %d", version/10000, minServerVersion/10000)
-	case standby:
-		return errStandby
-	}
-	return nil
-}
-
 // checkSequence finds the sequence of ids, and refuses one from which sessions draw ids ahead: the watermark would not
 // know of them.
-func (l *listener) checkSequence(ctx context.Context, conn *pgx.Conn) error {
+func (l *listener) checkSequence(ctx context.Context) error {
 	var cache int64
 	var readable bool
-	err := conn.QueryRow(ctx, `select seqrelid, seqcache, has_sequence_privilege(seqrelid, 'select')
-		from pg_sequence where seqrelid = pg_get_serial_sequence('events', 'id')::regclass::oid`).Scan(&l.sequence, &cache, &readable)
-	switch {
+	var batch pgx.Batch
+	batch.Queue(`select seqrelid, seqcache, has_sequence_privilege(seqrelid, 'select')
+		from pg_sequence where seqrelid = pg_get_serial_sequence('events', 'id')::regclass::oid`).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&l.sequence, &cache, &readable)
+	})
+	switch err := sendRead(ctx, l.Conn, &batch); {
 	case err != nil:
 		return fmt.Errorf("look at the sequence of events.id: %w", err)
 	case !readable:

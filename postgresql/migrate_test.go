@@ -76,7 +76,7 @@ func TestAnUnreachableServerIsAnError(t *testing.T) {
 	if err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("following it: %v, want an error without the password", err)
 	}
-	if _, err := postgresql.Open(t.Context(), "postgres://%zz", "test", 1); err == nil {
+	if _, err := postgresql.Open(t.Context(), postgresql.Config{URL: "postgres://%zz", Name: "test", Pagers: 1}); err == nil {
 		t.Error("a DSN that cannot be read was accepted")
 	}
 }

@@ -19,9 +19,11 @@ type present struct {
 }
 
 func readPresent(ctx context.Context, conn *pgx.Conn) (p present, err error) {
-	err = conn.QueryRow(ctx, "select w.watermark, events_newest(w.watermark), w.writers from events_watermark() w").
-		Scan(&p.watermark, &p.newest, &p.writers)
-	if err != nil {
+	var batch pgx.Batch
+	batch.Queue("select w.watermark, events_newest(w.watermark), w.writers from events_watermark() w").QueryRow(func(row pgx.Row) error {
+		return row.Scan(&p.watermark, &p.newest, &p.writers)
+	})
+	if err = sendRead(ctx, conn, &batch); err != nil {
 		return p, fmt.Errorf("read the watermark: %w", err)
 	}
 	return p, nil
@@ -82,7 +84,7 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 			return rows.Err()
 		})
 		batch.Queue(selectSequence).QueryRow(func(row pgx.Row) error { return row.Scan(&standby, &sequence) })
-		return conn.SendBatch(ctx, &batch).Close()
+		return sendRead(ctx, conn, &batch)
 	}
 
 	err := send(func(batch *pgx.Batch) {

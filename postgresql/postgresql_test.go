@@ -26,6 +26,17 @@ func connect(t *testing.T, dsn string) *pgx.Conn {
 	return conn
 }
 
+// connectWith is connect for cleanups, when the test's context has ended.
+func connectWith(t *testing.T, dsn string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
 func exec(t *testing.T, conn *pgx.Conn, sql string, args ...any) {
 	t.Helper()
 	if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
@@ -43,7 +54,7 @@ func query[T any](t *testing.T, conn *pgx.Conn, sql string, args ...any) (v T) {
 
 func open(t *testing.T, dsn string) *postgresql.Store {
 	t.Helper()
-	store, err := postgresql.Open(t.Context(), dsn, "event-piper test", 2)
+	store, err := postgresql.Open(t.Context(), postgresql.Config{URL: dsn, Name: "event-piper test", Pagers: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,9 +29,9 @@ const (
 // Solo implements core.Poller over a single connection, for a process that serves one request at a time and
 // may be frozen between two: a Lambda. It listens only while a poll waits.
 type Solo struct {
-	dsn, name string
-	interval  bool
-	log       *slog.Logger
+	target   *target
+	interval bool
+	log      *slog.Logger
 
 	mu   sync.Mutex // held for the length of a poll
 	conn *listener  // guarded by mu; nil if there is none
@@ -40,10 +40,16 @@ type Solo struct {
 // OpenSolo prepares a Solo; it connects at the first poll. With interval it never listens: for a pooler in
 // transaction mode, which has no LISTEN, or one that sets a connection apart for it.
 func OpenSolo(dsn, name string, interval bool, log *slog.Logger) (*Solo, error) {
-	if _, err := connConfig(dsn, name); err != nil {
+	t, err := parseDSN("DATABASE_URL", dsn, name)
+	if err != nil {
 		return nil, err
 	}
-	return &Solo{dsn: dsn, name: name, interval: interval, log: log}, nil
+	if interval {
+		// A pooler hands a prepared statement's next use to a server that never saw it. What a query is made of may be
+		// remembered, though, and without it pgx could not ask for the binary format that readPages decodes.
+		t.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
+	return &Solo{target: t, interval: interval, log: log}, nil
 }
 
 // Close closes the connection.
@@ -55,7 +61,7 @@ func (s *Solo) Close() {
 
 func (s *Solo) drop() {
 	if s.conn != nil {
-		closeConn(s.conn.Conn)
+		s.conn.close()
 		s.conn = nil
 	}
 }
@@ -152,20 +158,14 @@ func (s *Solo) first(ctx context.Context) (present, error) {
 }
 
 func (s *Solo) connect(ctx context.Context) error {
-	c, err := connConfig(s.dsn, s.name)
-	if err != nil {
-		return err
+	var more []parameter
+	if !s.interval {
+		more = []parameter{{"idle_session_timeout", soloIdle}}
 	}
-	if s.interval {
-		// Poolers refuse parameters they do not know, and hand a prepared statement's next use to a
-		// server that never saw it. What a query is made of may be remembered, though, and without it pgx
-		// could not ask for the binary format that readPages decodes.
-		delete(c.RuntimeParams, "default_transaction_isolation")
-		c.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
-	} else {
-		c.RuntimeParams["idle_session_timeout"] = soloIdle
+	l, err := dial(ctx, s.target, !s.interval, more...)
+	if err == nil {
+		s.conn = l
 	}
-	s.conn, err = dial(ctx, c)
 	return err
 }
 

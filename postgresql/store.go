@@ -2,9 +2,13 @@ package postgresql
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/event-piper/event-piper/core"
@@ -19,36 +23,123 @@ const (
 	undefinedTable = "42P01"
 )
 
+// Config says what database to read.
+type Config struct {
+	// URL is a libpq connection string; what it leaves out comes from libpq's PG* variables.
+	URL string
+	// ListenURL, if not empty, leads to the same database for the one connection that needs a session of its own. URL
+	// may then lead to a pooler that lends connections for a transaction at a time.
+	ListenURL string
+	// Name is what connections call themselves in pg_stat_activity.
+	Name string
+	// Pagers is how many connections, besides the live end's, history takes at most.
+	Pagers int
+	Log    *slog.Logger // nil is silence
+}
+
 // Store implements core.Store: the live end over a connection of its own, history over a small pool that
 // holds none while nobody replays.
 type Store struct {
-	dsn  string
-	name string
-	pool *pgxpool.Pool
+	// Set at construction.
+	log   *slog.Logger
+	pages *target // of the connections for history
+	live  *target // of the live end
+	apart bool    // the two lead through different doors
+	pool  *pgxpool.Pool
+
+	shared   atomic.Bool // a pooler is in between
+	followed atomic.Bool // the live end has been reached once
 }
 
-// Open prepares a store. Name is what its connections call themselves in pg_stat_activity; history takes up to
-// pagers connections more than the live end's one. It connects to nothing yet.
-func Open(ctx context.Context, dsn, name string, pagers int) (*Store, error) {
-	if _, err := connConfig(dsn, name); err != nil {
+// Open prepares a store. It connects to nothing yet.
+func Open(ctx context.Context, c Config) (*Store, error) {
+	s := &Store{log: c.Log, apart: c.ListenURL != ""}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if s.pages, err = parseDSN("DATABASE_URL", c.URL, c.Name+" replay"); err != nil {
 		return nil, err
 	}
-	c, err := pgxpool.ParseConfig(dsn)
-	if err != nil {
-		return nil, fmt.Errorf("DATABASE_URL: %w", err)
+	setting, url := "DATABASE_URL", c.URL
+	if s.apart {
+		setting, url = "DATABASE_LISTEN_URL", c.ListenURL
 	}
-	if c.ConnConfig, err = connConfig(dsn, name+" replay"); err != nil {
+	if s.live, err = parseDSN(setting, url, c.Name); err != nil {
 		return nil, err
 	}
-	c.MaxConns = int32(pagers) //nolint:gosec // bounded by its setting
-	c.MinConns, c.MinIdleConns = 0, 0
-	c.MaxConnIdleTime = poolIdle
-	c.HealthCheckPeriod = poolIdle / 2
-	pool, err := pgxpool.NewWithConfig(ctx, c)
+	p, err := pgxpool.ParseConfig("")
 	if err != nil {
+		return nil, fmt.Errorf("libpq's variables: %w", withoutSecrets(err))
+	}
+	p.ConnConfig = s.pages.ConnConfig
+	p.MaxConns = int32(c.Pagers) //nolint:gosec // bounded by its setting
+	p.MinConns, p.MinIdleConns = 0, 0
+	p.MaxConnIdleTime = poolIdle
+	p.HealthCheckPeriod = poolIdle / 2
+	p.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		if s.shared.Load() {
+			// What a statement is made of may be remembered, but not the statement, which another of the pooler's connections
+			// never saw. Without either pgx could not ask for the binary format that is decoded here.
+			c.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+		}
+		return nil
+	}
+	p.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		found, err := identify(ctx, conn)
+		switch {
+		case err != nil:
+			return err
+		case !found.shared:
+			return s.pages.setUp(ctx, conn, found)
+		case !s.shared.Swap(true):
+			return errors.New("there is a pooler in between now: connecting again")
+		}
+		share(conn, s.pages)
+		return nil
+	}
+	if s.pool, err = pgxpool.NewWithConfig(ctx, p); err != nil {
 		return nil, fmt.Errorf("prepare the connections for replay: %w", err)
 	}
-	return &Store{dsn: dsn, name: name, pool: pool}, nil
+	return s, nil
+}
+
+// follow connects the live end. The first time, it looks whether history can be read, too.
+func (s *Store) follow(ctx context.Context) (*listener, error) {
+	t := *s.live
+	first := !s.followed.Load()
+	if !first {
+		t.newer = func(e *SchemaError) { s.log.Warn("reading on", "error", e) }
+	}
+	l, err := dial(ctx, &t, true, planned...)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !s.apart:
+		s.shared.Store(l.shared)
+	case first:
+		if err := s.checkPages(ctx); err != nil {
+			l.close()
+			return nil, err
+		}
+	}
+	s.followed.Store(true)
+	return l, nil
+}
+
+// checkPages looks whether history can be read through a door of its own.
+func (s *Store) checkPages(ctx context.Context) error {
+	t := *s.pages
+	t.ConnConfig = t.Copy()
+	t.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	l, err := dial(ctx, &t, false)
+	if err != nil {
+		return fmt.Errorf("DATABASE_URL, beside DATABASE_LISTEN_URL: %w", err)
+	}
+	defer l.close()
+	s.shared.Store(l.shared)
+	return nil
 }
 
 // Close closes the connections for history.

@@ -15,6 +15,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,7 +79,7 @@ running one whether it is ready.`)
 	case command == "migrate" && development:
 		return errors.New("migrate: DATABASE_URL is not set")
 	case command == "migrate":
-		return migrateSchema(c.DatabaseURL)
+		return migrateSchema(cmp.Or(c.ListenURL, c.DatabaseURL)) // which takes a session, too
 	}
 	program := service.Program{Name: "event-piper stream", Routes: c.routes}
 	if development {

@@ -34,15 +34,18 @@ var Version = "dev"
 type Config struct {
 	// DatabaseURL is a libpq connection string; what it leaves out comes from libpq's PG* variables.
 	DatabaseURL string
-	Web         web.Config
-	Auth        auth.Config
-	Limits      core.Limits
+	// ListenURL leads to the same database for the connection that listens, if DatabaseURL leads to a pooler.
+	ListenURL string
+	Web       web.Config
+	Auth      auth.Config
+	Limits    core.Limits
 }
 
 // Define defines the settings; port is the default one.
 func (c *Config) Define(s *settings.Set, port int) {
 	s.Section("Database")
 	s.Secret(&c.DatabaseURL, "DATABASE_URL", "PostgreSQL connection string; what it leaves out is taken from libpq's PG* variables.")
+	s.Secret(&c.ListenURL, "DATABASE_LISTEN_URL", "The same database without a pooler in transaction mode, for the one connection that listens; DATABASE_URL unless given.")
 	s.Int(&c.Limits.Pagers, "REPLAY_CONNECTIONS", 4, settings.Between(1, 1000), "Connections, besides the one that follows, that replays may borrow for a page at a time.")
 
 	s.Section("Sessions")
@@ -145,7 +148,9 @@ func Run(c *Config, p Program) error {
 		}
 		defer remove()
 	}
-	store, err := postgresql.Open(kill, dsn, p.Name, c.Limits.Pagers)
+	store, err := postgresql.Open(kill, postgresql.Config{
+		URL: dsn, ListenURL: c.ListenURL, Name: p.Name, Pagers: c.Limits.Pagers, Log: log,
+	})
 	if err != nil {
 		return err
 	}

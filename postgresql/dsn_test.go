@@ -1,0 +1,62 @@
+package postgresql
+
+import (
+	"crypto/tls"
+	"strings"
+	"testing"
+)
+
+func TestAMalformedDSNNeverPrintsItsPassword(t *testing.T) {
+	t.Parallel()
+	for _, dsn := range []string{
+		"host=h port=bad password = s3cr3tPW",
+		"host=h port=bad password='s3cr3tPW'",
+		"password=my s3cr3tPW host=h",
+		"password='s3cr3tPW",
+		"host=h password=a\tb s3cr3tPW=1@",
+		"s3cr3tPW",
+		"postgres://u:s3cr3tPW@h:port/d",
+		"postgres://u:s3cr3tPW@%zz/d",
+		"postgres://u:%zzs3cr3tPW@h/d",
+		"postgres://u:1/s3cr3tPW@h/d",
+		"postgres://u@h/d?password=s3cr3tPW&target_session_attrs=s3cr3tPW",
+		"postgres://u@h/d?password=s3cr3tPW&connect_timeout=s3cr3tPW",
+		"postgres://u:s3cr3tPW@h/d?sslmode=s3cr3tPW",
+		"postgres://u:s3cr3tPW@h/d?channel_binding=s3cr3tPW",
+		"postgres://u:s3cr3tPW@h/d?keepalives_idle=s3cr3tPW",
+		"postgres://u:s3cr3tPW@h/d?ssl_min_protocol_version=s3cr3tPW",
+		"postgres://u:s3cr3tPW@h/d?default_query_exec_mode=s3cr3tPW",
+		"postgres://u:s3cr3tPW@h/d?hostaddr=127.0.0.1",
+		"postgres://u:s3cr3tPW@h/d?sslrootcert=/nowhere",
+	} {
+		_, err := parseDSN("DATABASE_URL", dsn, "test")
+		switch {
+		case err == nil:
+			t.Errorf("%s: read, want an error", dsn)
+		case strings.Contains(err.Error(), "s3cr3tPW") || strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), "DATABASE_URL: "):
+			t.Errorf("%s: %v; want one line that names the setting and not the password", dsn, err)
+		}
+	}
+}
+
+func TestParametersOfLibpqAreNotSentToTheServer(t *testing.T) {
+	t.Parallel()
+	c, err := parseDSN("DATABASE_URL", "postgres://u@h/d?keepalives=1&keepalives_idle=30&keepalives_interval=5&keepalives_count=3"+
+		"&tcp_user_timeout=1000&gssencmode=disable&fallback_application_name=x&application_name=y&ssl_min_protocol_version=TLSv1.3"+
+		"&pool_max_conns=3&load_balance_hosts=random&client_encoding=LATIN1&connect_timeout=3&search_path=piper&sslmode=require", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"application_name": "test", "client_encoding": "UTF8", "standard_conforming_strings": "on"}
+	for name, value := range c.RuntimeParams {
+		if want[name] != value {
+			t.Errorf("sent at the start: %s=%s", name, value)
+		}
+	}
+	if len(c.asked) != 1 || c.asked[0] != (parameter{"search_path", "piper"}) {
+		t.Errorf("set later: %v, want the search_path alone", c.asked)
+	}
+	if c.TLSConfig.MinVersion != tls.VersionTLS13 {
+		t.Errorf("TLS from version %x, want 1.3", c.TLSConfig.MinVersion)
+	}
+}
