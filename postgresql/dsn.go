@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -161,9 +160,4 @@ func (t *target) limitTLS(name, value string) error {
 		}
 	}
 	return nil
-}
-
-// asksFor reports whether the DSN sets a run-time parameter itself.
-func (t *target) asksFor(name string) bool {
-	return slices.ContainsFunc(t.asked, func(p parameter) bool { return strings.EqualFold(p.name, name) })
 }

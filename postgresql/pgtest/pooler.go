@@ -53,12 +53,12 @@ func Pooler(t testing.TB, dsn, mode string, more ...string) string {
 	}
 	users := fmt.Sprintf("%q %q\n", u.User.Username(), password)
 	for name, content := range map[string]string{"pgbouncer.ini": config, "users": users} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil { //nolint:gosec // read by another user
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cmd := osexec.Command(program, filepath.Join(dir, "pgbouncer.ini")) //nolint:gosec // found above
-	if os.Geteuid() == 0 {                                              // PgBouncer refuses to run as root
+	cmd := osexec.Command(program, filepath.Join(dir, "pgbouncer.ini"))
+	if os.Geteuid() == 0 { // PgBouncer refuses to run as root
 		nobody, err := user.Lookup("nobody")
 		if err != nil {
 			t.Fatal(err)
@@ -66,7 +66,7 @@ func Pooler(t testing.TB, dsn, mode string, more ...string) string {
 		uid, _ := strconv.ParseUint(nobody.Uid, 10, 32)
 		gid, _ := strconv.ParseUint(nobody.Gid, 10, 32)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-		if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // read by another user
+		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
