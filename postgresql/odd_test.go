@@ -89,7 +89,7 @@ func TestEveryWayToReadMindsItsOwnParameters(t *testing.T) {
 	conn := connect(t, dsn)
 	for name, value := range map[string]string{
 		"default_transaction_isolation": "serializable", "default_transaction_read_only": "on", "default_transaction_deferrable": "on",
-		"statement_timeout": "1", "lock_timeout": "1", "idle_in_transaction_session_timeout": "1s", "row_security": "off",
+		"statement_timeout": "500", "lock_timeout": "500", "idle_in_transaction_session_timeout": "1s", "row_security": "off",
 		"DateStyle": "SQL, DMY", "IntervalStyle": "iso_8601", "bytea_output": "escape", "plan_cache_mode": "force_custom_plan",
 		"standard_conforming_strings": "off", "client_encoding": "LATIN1", "TimeZone": "Asia/Tokyo", "extra_float_digits": "-5",
 	} {
