@@ -1,5 +1,3 @@
-# syntax=docker/dockerfile:1
-
 # Two images without a shell, one program each:
 #
 #   docker build --target stream -t event-piper/stream .

