@@ -43,6 +43,8 @@ type database struct {
 	disk    string // where the file system is mounted, or empty
 	data    string // PostgreSQL's data directory
 	port    string
+	// addresses are where to find it, and then its standby.
+	addresses []string
 
 	mu      sync.Mutex
 	control *pgx.Conn // guarded by mu
@@ -78,6 +80,7 @@ func (d *database) prepare(ctx context.Context) error {
 		return err
 	}
 	d.port = u.Port()
+	d.addresses = []string{d.address()}
 	if _, _, err := postgresql.Migrate(ctx, d.server.DSN()); err != nil {
 		return err
 	}
@@ -124,17 +127,24 @@ func (d *database) unmount() error {
 	return syscall.Unmount(d.disk, 0)
 }
 
-// dsn is the URL by which to connect at an address.
-func (d *database) dsn(address string) string {
-	u, _ := url.Parse(d.server.DSN()) // devdb made it
-	u.Host = address
-	u.RawQuery = "connect_timeout=5&sslmode=disable"
-	return u.String()
+// dsn is the connection string by which to connect at an address, or at whichever of several takes writes.
+func (d *database) dsn(addresses ...string) string {
+	var hosts, ports []string
+	for _, address := range addresses {
+		host, port, _ := net.SplitHostPort(address) // made by us
+		hosts, ports = append(hosts, host), append(ports, port)
+	}
+	dsn := fmt.Sprintf("host=%s port=%s user=event_piper password=event_piper dbname=event_piper sslmode=disable connect_timeout=5",
+		strings.Join(hosts, ","), strings.Join(ports, ","))
+	if len(addresses) > 1 {
+		dsn += " target_session_attrs=read-write"
+	}
+	return dsn
 }
 
 // connect makes a connection past all links.
 func (d *database) connect(ctx context.Context, name string) (*pgx.Conn, error) {
-	config, err := pgx.ParseConfig(d.dsn(d.address()))
+	config, err := pgx.ParseConfig(d.dsn(d.addresses...))
 	if err != nil {
 		return nil, err
 	}

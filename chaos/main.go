@@ -6,6 +6,7 @@
 //	go run . -seed 7 -for 60s      the same draws again (not the same timing)
 //	go run . -for 1h -round 5m     rounds of five minutes, each with the next seed
 //	go run . -faults link,retention    only faults whose names contain one of these
+//	go run . -failover async -for 5m   a standby is promoted in each round, instead of faults
 //
 // It needs Linux and a PostgreSQL installed or downloaded by devdb; as root it can fill a disk, and with PgBouncer
 // installed it runs through that as well. The exit code is 0 if nothing was found, and 1 otherwise.
@@ -30,7 +31,7 @@ import (
 type options struct {
 	seed             uint64
 	length, round    time.Duration
-	faults           string
+	faults, failover string
 	writers, readers int
 	pause            time.Duration
 	keep, bin        string
@@ -52,6 +53,7 @@ func run() error {
 	flags.DurationVar(&o.length, "for", time.Minute, "how long to make faults, in all")
 	flags.DurationVar(&o.round, "round", 5*time.Minute, "how long a round is; each has a new database")
 	flags.StringVar(&o.faults, "faults", "", "comma-separated parts of the names of the faults to make; all unless given")
+	flags.StringVar(&o.failover, "failover", "", "sync or async: instead of faults, one failover in each round, to a standby of this kind")
 	flags.IntVar(&o.writers, "writers", 8, "writers")
 	flags.IntVar(&o.readers, "readers", 12, "readers, of six consumers")
 	flags.DurationVar(&o.pause, "pause", 20*time.Millisecond, "a writer's mean pause between transactions")
@@ -60,6 +62,14 @@ func run() error {
 	flags.BoolVar(&o.quiet, "q", false, "print no line for each fault")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		return err
+	}
+
+	switch o.failover {
+	case "":
+	case "sync", "async":
+		o.round = failoverRound
+	default:
+		return fmt.Errorf("-failover takes sync or async, not %q", o.failover)
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)

@@ -13,18 +13,20 @@ import (
 
 // report is what rounds found.
 type report struct {
-	rounds  int
-	version int
-	spent   time.Duration
-	fallen  []fallen
-	without []string
-	verdict *check.Verdict
-	found   []string // everything that must not be
+	rounds    int
+	version   int
+	failovers int
+	spent     time.Duration
+	fallen    []fallen
+	without   []string
+	verdict   *check.Verdict
+	found     []string // everything that must not be
 }
 
 func (r *report) add(other *report) {
 	r.rounds += other.rounds
 	r.version = other.version
+	r.failovers += other.failovers
 	r.spent += other.spent
 	r.fallen = append(r.fallen, other.fallen...)
 	r.without = other.without
@@ -42,6 +44,7 @@ func (r *report) add(other *report) {
 	a.Sessions += b.Sessions
 	a.PrunedUnread += b.PrunedUnread
 	a.LostByDatabase += b.LostByDatabase
+	a.Overtaken += b.Overtaken
 	for reason, n := range b.Resets {
 		a.Resets[reason] += n
 	}
@@ -55,12 +58,16 @@ func (r *report) print(out io.Writer) {
 		printf("%d events committed, %d rolled back, %d deliveries in %d sessions, resets %v, deleted before an open session read them %d\n",
 			v.Committed, v.RolledBack, v.Deliveries, v.Sessions, v.Resets, v.PrunedUnread)
 	}
+	if v := r.verdict; v != nil && r.failovers > 0 {
+		printf("%d failovers: confirmed commits that the database lost %d, events whose ids a reader's cursor had passed before %d\n",
+			r.failovers, v.LostByDatabase, v.Overtaken)
+	}
 	printf("\n| Fault | Times | First commit after it: median, longest | Delivered after that: median, longest |\n|---|---|---|---|\n")
 	byName := map[string][]fallen{}
 	for _, f := range r.fallen {
 		byName[f.name] = append(byName[f.name], f)
 	}
-	for _, f := range faults {
+	for _, f := range slices.Concat(faults, []fault{{name: failoverName}}) {
 		was := byName[f.name]
 		if len(was) == 0 {
 			continue

@@ -23,7 +23,13 @@ func runRound(ctx context.Context, bin, dir string, o options) (*report, error) 
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // PostgreSQL's user has to pass
 		return result, err
 	}
-	w, err := newWorld(ctx, bin, dir)
+	make := newWorld
+	if o.failover != "" {
+		make = func(ctx context.Context, bin, dir string) (*world, error) {
+			return newPair(ctx, bin, dir, o.failover == "sync")
+		}
+	}
+	w, err := make(ctx, bin, dir)
 	if err != nil {
 		return result, err
 	}
@@ -32,7 +38,10 @@ func runRound(ctx context.Context, bin, dir string, o options) (*report, error) 
 	r.probe = newProbe(w.database, r.record, w.targets)
 	result.version = w.database.version
 	fmt.Printf("round with seed %d: %v, PostgreSQL %d, %d writers, %d readers\n", o.seed, o.length, w.database.version/10000, o.writers, o.readers)
-	return result, r.run(ctx)
+	if o.failover != "" {
+		return result, r.run(ctx, r.failOver, r.historyOfBoth)
+	}
+	return result, r.run(ctx, r.plague, r.record.history)
 }
 
 // round is one under way.
@@ -45,7 +54,9 @@ type round struct {
 	ends   ends // of the readers
 }
 
-func (r *round) run(ctx context.Context) error {
+// run disturbs what everybody does, and judges the history that comes of it.
+func (r *round) run(ctx context.Context, disturb func(context.Context) error,
+	history func(context.Context, *database) (*check.History, error)) error {
 	began := time.Now()
 	var writing, reading, watching sync.WaitGroup
 	background := context.WithoutCancel(ctx)
@@ -65,37 +76,49 @@ func (r *round) run(ctx context.Context) error {
 	watching.Go(func() { r.probe.watch(watch) })
 	watching.Go(func() { endOften(watch, r.world.database) })
 
-	plagued, over := context.WithTimeout(ctx, r.length)
+	err := disturb(ctx)
+	r.report.spent = time.Since(began)
+	if err != nil {
+		// What was committed must arrive all the same, and what is wrong may show.
+		r.report.found = append(r.report.found, err.Error())
+	}
+	return errors.Join(r.settle(background, stopWriters, stopReaders, &writing, &reading), r.judge(background, history))
+}
+
+// plague makes faults for as long as the round is.
+func (r *round) plague(ctx context.Context) error {
+	ctx, over := context.WithTimeout(ctx, r.length)
 	defer over()
 	list, without := wanted(r.world, r.faults)
 	if len(list) == 0 {
 		return fmt.Errorf("no fault is called %q", r.faults)
 	}
 	r.report.without = without
-	fallen, err := plague(plagued, r.world, r.probe, list, random(r.seed, 1), func(line string) {
-		if !r.quiet {
-			fmt.Println("  " + line)
-		}
-	})
-	r.report.spent = time.Since(began)
-	r.report.fallen = fallen
-	if err != nil {
-		// What was committed must arrive all the same, and what is wrong may show.
-		r.report.found = append(r.report.found, err.Error())
+	var err error
+	r.report.fallen, err = plague(ctx, r.world, r.probe, list, random(r.seed, 1), r.tell)
+	return err
+}
+
+func (r *round) tell(line string) {
+	if !r.quiet {
+		fmt.Println("  " + line)
 	}
-	return errors.Join(r.settle(background, stopWriters, stopReaders, &writing, &reading), r.judge(background))
 }
 
 func (r *round) startWriters(ctx context.Context, running *sync.WaitGroup) {
-	direct := r.world.database.dsn(r.world.links.all["writers-database"].address)
+	d := r.world.database
+	direct := d.dsn(d.addresses...)
+	if link := r.world.links.all["writers-database"]; link != nil {
+		direct = d.dsn(link.address)
+	}
 	for i := range r.writers {
 		w := &writer{
-			name: fmt.Sprint("writer-", i), dsn: direct, database: r.world.database, record: r.record,
+			name: fmt.Sprint("writer-", i), dsn: direct, database: d, record: r.record,
 			addresses: consumers, hurried: &r.world.hurried, pause: r.pause, random: random(r.seed, uint64(100+i)),
 		}
 		if r.world.bouncer != nil && i%3 == 2 {
 			w.pooled = true
-			w.dsn = r.world.database.dsn(r.world.links.all["writers-pgbouncer"].address)
+			w.dsn = d.dsn(r.world.links.all["writers-pgbouncer"].address)
 		}
 		running.Go(func() { w.run(ctx) })
 	}
@@ -172,8 +195,8 @@ func (r *round) settle(ctx context.Context, stopWriters, stopReaders func(), wri
 }
 
 // judge checks the history and everything else that was seen.
-func (r *round) judge(ctx context.Context) error {
-	h, err := r.record.history(ctx, r.world.database)
+func (r *round) judge(ctx context.Context, history func(context.Context, *database) (*check.History, error)) error {
+	h, err := history(ctx, r.world.database)
 	if err != nil {
 		return fmt.Errorf("read the table: %w", err)
 	}

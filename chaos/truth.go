@@ -9,6 +9,9 @@ import (
 // its connection has died without a word.
 const grace = 10 * time.Second
 
+// soon is how long before its delivery health may say UP again.
+const soon = 2 * time.Second
+
 // lies are the moments at which health said something that the deliveries contradict: UP for longer than the grace while
 // an event that nothing held back did not arrive, or DOWN for as long while events arrived. Away says when a fault stood
 // between a server and its clients, of which no health check can know.
@@ -30,7 +33,7 @@ func (p *probe) lies(away func(target string, from, to time.Time) bool) (list []
 				continue
 			}
 			for _, s := range states {
-				if s.state == up && s.at.After(from.Add(grace)) && s.at.Before(got) {
+				if s.state == up && s.at.After(from.Add(grace)) && s.at.Before(got.Add(-soon)) {
 					list = append(list, fmt.Sprintf("%s said UP at %s, while event %d was not delivered from %s to %s", t.name,
 						clock(s.at), e.id, clock(from), clock(got)))
 					break

@@ -8,19 +8,20 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/event-piper/event-piper/functions/gateway/gatewaytest"
+	"github.com/event-piper/event-piper/postgresql/devdb"
 )
 
 // world is all that takes part: the database, the programs, and a link for every pair that talks.
 type world struct {
 	dir      string
 	database *database
+	standby  *devdb.Server // of a failover
 	links    *links
-	streams  []*program
-	poll     *program
 	bouncer  *program // nil where there is none
 	lambdas  []*lambda
 	targets  []*target
@@ -63,15 +64,14 @@ func newWorld(ctx context.Context, bin, dir string) (w *world, err error) {
 	if _, err := w.links.to("writers-database", w.database.address()); err != nil {
 		return w, err
 	}
-	for i := range 2 {
-		p, err := w.program(fmt.Sprintf("stream-%d", i+1), filepath.Join(bin, "stream"))
+	for _, name := range []string{"stream-1", "stream-2", "poll"} {
+		down, err := w.links.to(name+"-database", w.database.address())
 		if err != nil {
 			return w, err
 		}
-		w.streams = append(w.streams, p)
-	}
-	if w.poll, err = w.program("poll", filepath.Join(bin, "poll")); err != nil {
-		return w, err
+		if err := w.program(name, filepath.Join(bin, binaryOf(name)), down.address); err != nil {
+			return w, err
+		}
 	}
 	if err := w.lambda(ctx, "lambda", bin, w.database.address(), "POLL_WAIT=listen"); err != nil {
 		return w, err
@@ -84,25 +84,27 @@ func newWorld(ctx context.Context, bin, dir string) (w *world, err error) {
 	return w, w.awaitUp(ctx)
 }
 
-// program starts one with a link to the database before it, and a link from the clients.
-func (w *world) program(name, binary string) (*program, error) {
-	down, err := w.links.to(name+"-database", w.database.address())
+// binaryOf is the binary that a program of this name is.
+func binaryOf(name string) string {
+	binary, _, _ := strings.Cut(name, "-")
+	return binary
+}
+
+// program starts one with a link from the clients, over a database at one of these addresses.
+func (w *world) program(name, binary string, database ...string) error {
+	p, err := newProgram(w.dir, name, binary, append(programSettings, "DATABASE_URL="+w.database.dsn(database...))...)
 	if err != nil {
-		return nil, err
-	}
-	p, err := newProgram(w.dir, name, binary, append(programSettings, "DATABASE_URL="+w.database.dsn(down.address))...)
-	if err != nil {
-		return nil, err
+		return err
 	}
 	w.programs = append(w.programs, p)
 	front, err := w.links.to("clients-"+name, p.address)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	w.targets = append(w.targets, &target{
 		name: name, base: "http://" + front.address, direct: "http://" + p.address, streams: filepath.Base(binary) == "stream",
 	})
-	return p, p.start()
+	return p.start()
 }
 
 func (w *world) lambda(ctx context.Context, name, bin, database, setting string) error {
@@ -167,6 +169,9 @@ func (w *world) close() {
 	w.links.close()
 	if w.bouncer != nil {
 		w.bouncer.kill()
+	}
+	if w.standby != nil {
+		_ = w.standby.Stop() // it goes with its directory
 	}
 	if w.database != nil {
 		w.database.stop()

@@ -46,6 +46,9 @@ type Row struct {
 	Deleted time.Time
 	// Lost is when the database lost it to a failover, the zero time if it did not.
 	Lost time.Time
+	// Since is when the database had become older, if the event was committed after that, else the zero time: its id may
+	// have been somebody else's before.
+	Since time.Time
 }
 
 // Rewind is a moment at which the database became older, as a failover to an asynchronous standby makes it.

@@ -51,6 +51,9 @@ type Verdict struct {
 	PrunedUnread int
 	// LostByDatabase counts confirmed commits that a failover has lost.
 	LostByDatabase int
+	// Overtaken counts events that a reader did not get because their ids, after a failover that lost events, were not
+	// above its cursor, and had passed it again before the cursor was looked at.
+	Overtaken int
 }
 
 // Verify checks every message of every session against the rows.
@@ -114,8 +117,12 @@ func (v *verifier) outcomes() {
 
 func (v *verifier) reader(r *Reader) {
 	cursor := FromNow
+	got := map[string]bool{}
 	for i := range r.Sessions {
 		s := &r.Sessions[i]
+		for j := range s.Messages {
+			got[s.Messages[j].Token] = true
+		}
 		if i > 0 && s.After != cursor {
 			v.say(Broken, r.Name, "session %d begins after %d, and the one before ended at %d", i, s.After, cursor)
 		}
@@ -128,6 +135,11 @@ func (v *verifier) reader(r *Reader) {
 	}
 	for _, address := range r.Sessions[len(r.Sessions)-1].Addresses {
 		rows := v.addresses[address]
+		for _, row := range rows {
+			if !row.Since.IsZero() && !got[row.Token] && row.ID <= cursor {
+				v.verdict.Overtaken++
+			}
+		}
 		for j := len(rows) - 1; j >= 0; j-- {
 			if last := rows[j]; last.Deleted.IsZero() && last.Lost.IsZero() {
 				if last.ID > cursor {
@@ -216,6 +228,7 @@ func (v *verifier) passed(where string, s *Session, after, through int64, at tim
 				break
 			}
 			switch {
+			case row.Since.After(at): // its id was passed before the failover
 			case !row.Lost.IsZero() && at.After(row.Lost.Add(-tolerance)):
 			case !row.Deleted.IsZero() && row.Deleted.Before(at):
 				v.verdict.PrunedUnread++

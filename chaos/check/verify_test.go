@@ -168,6 +168,14 @@ func TestWhatIsNoViolation(t *testing.T) {
 				{At: at(20), Kind: Reset, ID: 6, Reason: "ahead", Newest: 6},
 			}})
 		},
+		"an event with the id of one that a failover lost": func(h *History) {
+			h.Rows[5].Lost = at(9)
+			h.Rewinds = []Rewind{{At: at(9), Newest: 6}}
+			again := row(8, "a")
+			again.Token, again.Since = "again", at(9)
+			h.Rows = append(h.Rows, again)
+			h.Writes = append(h.Writes, Write{"again", Committed})
+		},
 		"a commit without an answer": func(h *History) { h.Writes[2].Outcome = Unknown },
 	} {
 		t.Run(name, func(t *testing.T) {
