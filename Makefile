@@ -69,6 +69,10 @@ bench: ## measure, beside the table without us and other servers, and print tabl
 chaos: ## one fault after the other over the real programs, and a check of the whole history; CHAOS="-for 1h -seed 7"
 	cd chaos && $(GO) vet ./... && $(GO) test ./... && $(GO) run . $(CHAOS)
 
+.PHONY: test-versions
+test-versions: ## the tests of postgresql/ and a round of chaos on each PostgreSQL from 14 to 18, or on VERSIONS="14 18"
+	chaos/versions.sh $(VERSIONS)
+
 ## The OpenAPI document and its clients
 
 .PHONY: openapi

@@ -36,14 +36,13 @@ install() {
 }
 
 failed=()
-for major in "${@:-14 15 16 17 18}"; do
-	for major in $major; do
-		dir=$(install "$major")
-		printf '\n== %s\n' "$("$dir/bin/postgres" --version)"
-		# devdb takes the server that is first in PATH.
-		PATH=$dir/bin:$PATH go test -count 1 ${TESTS:+-run "$TESTS"} ./postgresql/... || failed+=("$major: tests")
-		(cd chaos && PATH=$dir/bin:$PATH go run . ${CHAOS:--for 60s}) || failed+=("$major: chaos")
-	done
+[ $# -gt 0 ] || set -- 14 15 16 17 18
+for major; do
+	dir=$(install "$major")
+	printf '\n== %s\n' "$("$dir/bin/postgres" --version)"
+	# devdb takes the server that is first in PATH.
+	PATH=$dir/bin:$PATH go test -count 1 ${TESTS:+-run "$TESTS"} ./postgresql/... || failed+=("$major: tests")
+	(cd chaos && PATH=$dir/bin:$PATH go run . ${CHAOS:--for 60s}) || failed+=("$major: chaos")
 done
 if [ ${#failed[@]} -gt 0 ]; then
 	printf 'failed: %s\n' "${failed[@]}"

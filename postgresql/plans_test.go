@@ -2,6 +2,7 @@ package postgresql_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
@@ -62,6 +63,9 @@ func TestAReadTouchesLittleMoreThanItDelivers(t *testing.T) {
 			store.Close()
 			for query[int](t, conn, ourConnections) > 0 {
 				continue // until the last has ended, and counted
+			}
+			if version(t, conn) < 15 {
+				time.Sleep(1500 * time.Millisecond) // a process of its own collects the counts, and writes them twice a second
 			}
 			if n := query[int64](t, conn, rowsTouched) - before; n == 0 || n > enough {
 				t.Errorf("%s, planned after %q: %d rows and index entries touched, want at most %d", test.what, known, n, enough)

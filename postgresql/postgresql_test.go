@@ -44,6 +44,12 @@ func exec(t *testing.T, conn *pgx.Conn, sql string, args ...any) {
 	}
 }
 
+// version is the server's major version.
+func version(t *testing.T, conn *pgx.Conn) int {
+	t.Helper()
+	return query[int](t, conn, "select current_setting('server_version_num')::int / 10000")
+}
+
 func query[T any](t *testing.T, conn *pgx.Conn, sql string, args ...any) (v T) {
 	t.Helper()
 	if err := conn.QueryRow(t.Context(), sql, args...).Scan(&v); err != nil {

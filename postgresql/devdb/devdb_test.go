@@ -161,7 +161,7 @@ func TestDSNWorksInPsql(t *testing.T) {
 	t.Parallel()
 	s := run(t, Options{})
 	output, err := exec.CommandContext(t.Context(), psql, s.DSN(), "-Atc",
-		"select current_user, current_database(), current_setting('server_encoding'), current_setting('lc_collate')").CombinedOutput()
+		"select current_user, current_database(), current_setting('server_encoding'), datcollate from pg_database where datname = current_database()").CombinedOutput()
 	if got, want := strings.TrimSpace(string(output)), "event_piper|event_piper|UTF8|C"; err != nil || got != want {
 		t.Errorf("psql %s says %s (%v), want %s", s.DSN(), got, err, want)
 	}
