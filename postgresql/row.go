@@ -16,10 +16,10 @@ func bigint(v []byte) int64 { return int64(binary.BigEndian.Uint64(v)) } //nolin
 // PostgreSQL counts microseconds from the year 2000.
 var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
 
-// RFC 3339 has years of four digits; what PostgreSQL can hold beyond them, infinity included, becomes the
+// RFC 3339 has years of four digits, and many clients know no year 0; what PostgreSQL can hold beyond them, infinity included, becomes the
 // nearest moment that can be written.
 var (
-	earliest = time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
+	earliest = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
 	latest   = time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
 )
 
