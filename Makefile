@@ -73,6 +73,12 @@ chaos: ## one fault after the other over the real programs, and a check of the w
 test-versions: ## the tests of postgresql/ and a round of chaos on each PostgreSQL from 14 to 18, or on VERSIONS="14 18"
 	chaos/versions.sh $(VERSIONS)
 
+## The client modules
+
+.PHONY: test-sdk
+test-sdk: ## test clients/js, clients/python and clients/go, and read with all of them through faults and restarts
+	clients/run.sh $(SDK)
+
 ## The OpenAPI document and its clients
 
 .PHONY: openapi

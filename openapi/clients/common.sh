@@ -1,4 +1,4 @@
-# Sourced by run.sh and lint.sh: what both need of the machine and of the service, and how they report.
+# Sourced by run.sh, lint.sh and clients/run.sh: what they need of the machine and of the service, and how they report.
 
 clients=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=$(cd "$clients/../.." && pwd)
@@ -72,6 +72,22 @@ install_python() {
 
 needs_node() {
   needs node "Node.js 20.19 or later, see https://nodejs.org" && needs npm "it comes with Node.js, or apt-get install npm"
+}
+
+find_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
+
+# needs_chromium sets CHROMIUM, and installs one where CI may.
+needs_chromium() {
+  if [ -z "${CHROMIUM:-}" ] && ! CHROMIUM=$(find_chromium); then
+    if [ "${CI:-}" = true ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+      { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium; } >&2
+      CHROMIUM=$(find_chromium)
+    else
+      echo "chromium is missing: apt-get install chromium, or name a browser like it in CHROMIUM" >&2
+      return 1
+    fi
+  fi
+  export CHROMIUM
 }
 
 passed=0 failed=0

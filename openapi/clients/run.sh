@@ -66,19 +66,9 @@ client_python() {
   venv/bin/python main.py
 }
 
-find_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
-
 client_browser() {
   needs_node
-  if [ -z "${CHROMIUM:-}" ] && ! CHROMIUM=$(find_chromium); then
-    if [ "${CI:-}" = true ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-      { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium; } >&2
-      CHROMIUM=$(find_chromium)
-    else
-      echo "chromium is missing: apt-get install chromium, or name a browser like it in CHROMIUM" >&2
-      return 1
-    fi
-  fi
+  needs_chromium
   fresh browser
   install_node
   CHROMIUM=$CHROMIUM STREAM=$work/bin/stream node main.js

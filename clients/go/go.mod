@@ -1,0 +1,3 @@
+module github.com/event-piper/event-piper/clients/go
+
+go 1.24
