@@ -14,6 +14,10 @@ import (
 type Config struct {
 	Address string
 	Port    int
+	// ManagePort is where health, metrics and profiles are served instead; 0 is at Port, without profiles.
+	// ManageAddress is where it listens; see [Config.ManageHost].
+	ManagePort    int
+	ManageAddress string
 	// TLSCertFile and TLSKeyFile are PEM files; without them the server speaks plain HTTP.
 	TLSCertFile, TLSKeyFile string
 
@@ -50,6 +54,8 @@ func (c *Config) Define(s *settings.Set, port int) {
 	s.Section("Server")
 	s.Int(&c.Port, "PORT", port, settings.Between(0, 65535), "TCP port to listen on; 0 picks a free one.")
 	s.String(&c.Address, "ADDRESS", "", "IP address or host name to listen on; unless given all addresses, or loopback alone with a development database.")
+	s.Int(&c.ManagePort, "MANAGE_PORT", 0, settings.Between(0, 65535), "TCP port that /metrics and /manage move to, away from the public, with /debug/pprof beside them; over plain HTTP. 0 leaves them where they are, without pprof.")
+	s.String(&c.ManageAddress, "MANAGE_ADDRESS", "", "IP address or host name of that port; ADDRESS unless given, and loopback without either.")
 	s.String(&c.TLSCertFile, "TLS_CERT_FILE", "", "PEM file with the certificate chain, for HTTPS; read again when it changes.")
 	s.String(&c.TLSKeyFile, "TLS_KEY_FILE", "", "PEM file with the certificate's private key; read again when it changes.")
 	s.Duration(&c.LameDuck, "LAME_DUCK", 0, between(0, time.Hour), "On SIGTERM, how long to go on serving while the health check already says not ready.")
@@ -65,12 +71,30 @@ func (c *Config) Define(s *settings.Set, port int) {
 
 	c.DefineHandler(s)
 
+	s.Check("MANAGE_PORT", func() error {
+		if c.ManagePort != 0 && c.ManagePort == c.Port {
+			return fmt.Errorf("takes another port than PORT")
+		}
+		return nil
+	})
 	s.Check("TLS_KEY_FILE", func() error {
 		if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
 			return fmt.Errorf("TLS takes both TLS_CERT_FILE and TLS_KEY_FILE")
 		}
 		return nil
 	})
+}
+
+// ManageHost is where the management port listens: whoever reaches it may do what is for operators alone, so
+// it is not open to all without being told.
+func (c *Config) ManageHost() string {
+	switch {
+	case c.ManageAddress != "":
+		return c.ManageAddress
+	case c.Address != "":
+		return c.Address
+	}
+	return "127.0.0.1"
 }
 
 // DefineHandler defines the settings of the handler and its log alone, for a program that does not listen itself.

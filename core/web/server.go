@@ -18,6 +18,8 @@ import (
 
 // Server listens from its construction and answers once it serves.
 type Server struct {
+	// Quiet leaves its start and end out of the log, for one that is beside another.
+	Quiet bool
 	// NotReady is called first when the server is told to stop: from then on the health check should
 	// fail. Drain is called when no new connections are accepted any more. It ends streams, hijacked
 	// ones too, spread over the time its context has, and returns by then: nine tenths of DRAIN_TIME,
@@ -74,7 +76,7 @@ func (s *Server) Serve(stop, kill context.Context, h http.Handler) error {
 		defer close(ended)
 		failed <- s.accept(srv)
 	}()
-	s.log.Info("listening", "address", s.Addr().String(), "tls", s.certificate != nil)
+	s.info("listening", "address", s.Addr().String(), "tls", s.certificate != nil)
 
 	select {
 	case err := <-failed:
@@ -83,7 +85,7 @@ func (s *Server) Serve(stop, kill context.Context, h http.Handler) error {
 	case <-stop.Done():
 	case <-kill.Done():
 	}
-	s.log.Info("stopping", "cause", context.Cause(stop),
+	s.info("stopping", "cause", context.Cause(stop),
 		"lame_duck", s.config.LameDuck, "drain_time", s.config.DrainTime)
 	if s.NotReady != nil {
 		s.NotReady()
@@ -92,6 +94,12 @@ func (s *Server) Serve(stop, kill context.Context, h http.Handler) error {
 	s.shutdown(kill, srv)
 	<-ended
 	return nil
+}
+
+func (s *Server) info(message string, args ...any) {
+	if !s.Quiet {
+		s.log.Info(message, args...)
+	}
 }
 
 func (s *Server) shutdown(kill context.Context, srv *http.Server) {
@@ -115,7 +123,7 @@ func (s *Server) shutdown(kill context.Context, srv *http.Server) {
 		s.log.Warn("requests did not end in time; closing their connections", "cause", context.Cause(ctx))
 		_ = srv.Close()
 	}
-	s.log.Info("stopped")
+	s.info("stopped")
 }
 
 func (s *Server) httpServer(base context.Context, h http.Handler) *http.Server {

@@ -5,6 +5,7 @@ package blackbox_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -318,4 +319,53 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%s --help: want the settings on stdout alone, got:\n%s\nand on stderr %q", name, got, p.stderr.list())
 		}
 	}
+}
+
+// TestManagePort: what is for operators alone is not to be reached where consumers are, and health finds it.
+func TestManagePort(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	port := strconv.Itoa(freePort(t))
+	p := start(t, "stream", "DATABASE_URL="+dsn, "MANAGE_PORT="+port)
+	first := p.awaitLog(t, "starting event-piper stream")
+	if first["auth"] != "gateway" || first["version"] == "" || !strings.Contains(fmt.Sprint(first["database"]), "/") || strings.Contains(fmt.Sprint(first["database"]), "@") {
+		t.Errorf("want the start to say its version, authentication and database, got %v", first)
+	}
+	for _, path := range []string{"/metrics", "/manage/health", "/manage/health/live", "/debug/pprof/"} {
+		if a := fetch(t, p.url(path)); a.status != http.StatusNotFound {
+			t.Errorf("%s on the public port: want 404, got %d", path, a.status)
+		}
+		if a := fetch(t, "http://127.0.0.1:"+port+path); a.status != http.StatusOK {
+			t.Errorf("%s on the management port: want 200, got %d", path, a.status)
+		}
+	}
+	if a := fetch(t, "http://127.0.0.1:"+port+"/events"); a.status != http.StatusNotFound {
+		t.Errorf("/events on the management port: want 404, got %d", a.status)
+	}
+	launch(t, "stream", []string{"health"}, "MANAGE_PORT="+port).exit(t, 0)
+	p.stop(t)
+}
+
+func fetch(t testing.TB, url string) *answer {
+	t.Helper()
+	response, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &answer{request: url, status: response.StatusCode, header: response.Header, body: string(body)}
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port
 }

@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,7 +30,21 @@ import (
 )
 
 // Version is set by the linker.
-var Version = "dev"
+var Version = ""
+
+// version is what the linker set, or else what the Go command recorded: a tag, a commit, or "(devel)".
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); Version == "" && ok {
+		return info.Main.Version
+	}
+	return Version
+}
+
+// PrintVersion is for --version.
+func PrintVersion(w io.Writer, program string) error {
+	_, err := fmt.Fprintf(w, "%s %s, %s %s/%s\n", program, version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}
 
 // Config is the settings of both containers.
 type Config struct {
@@ -95,10 +111,13 @@ func Probe(c *Config) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	u := url.URL{Scheme: "http", Host: net.JoinHostPort("localhost", strconv.Itoa(c.Web.Port)), Path: "/manage/health"}
-	if c.Web.Address != "" {
+	switch {
+	case c.Web.ManagePort != 0:
+		u.Host = net.JoinHostPort(c.Web.ManageHost(), strconv.Itoa(c.Web.ManagePort))
+	case c.Web.Address != "":
 		u.Host = net.JoinHostPort(c.Web.Address, strconv.Itoa(c.Web.Port))
 	}
-	if c.Web.TLSCertFile != "" {
+	if c.Web.TLSCertFile != "" && c.Web.ManagePort == 0 {
 		u.Scheme = "https"
 	}
 	return health.Probe(ctx, u.String())
@@ -136,6 +155,14 @@ func Run(c *Config, p Program) error {
 	}
 	defer func() { _ = server.Close() }() // fails only if it is closed already
 
+	manage, err := listenManage(stop, c.Web, log)
+	if err != nil {
+		return err
+	}
+	if manage != nil {
+		defer func() { _ = manage.server.Close() }() // fails only if it is closed already
+	}
+
 	authenticator, err := c.Auth.Open(kill, log)
 	if err != nil {
 		return err
@@ -148,6 +175,7 @@ func Run(c *Config, p Program) error {
 		}
 		defer remove()
 	}
+	log.Info("starting "+p.Name, "version", version(), "auth", c.Auth.Mode, "database", postgresql.Place(dsn), "address", server.Addr().String())
 	store, err := postgresql.Open(kill, postgresql.Config{
 		URL: dsn, ListenURL: c.ListenURL, Name: p.Name, Pagers: c.Limits.Pagers, Log: log,
 	})
@@ -172,15 +200,19 @@ func Run(c *Config, p Program) error {
 		return nil
 	}
 
-	m := metrics.New(Version)
+	m := metrics.New(version())
 	m.Hub(hub)
 	s := &Service{
 		Log: log, Hub: hub, Mux: http.NewServeMux(), Metrics: m,
 		Health:       &health.Health{Down: func(*http.Request) string { return hub.Healthy() }},
 		Authenticate: c.Web.Authenticate(authenticator, m.Refused),
 	}
-	s.Health.Register(s.Mux)
-	s.Mux.Handle("GET "+web.MetricsPath, m.Handler())
+	forOperators := s.Mux
+	if manage != nil {
+		forOperators = manage.mux
+	}
+	s.Health.Register(forOperators)
+	forOperators.Handle("GET "+web.MetricsPath, m.Handler())
 	if err := p.Routes(s); err != nil {
 		return err
 	}
@@ -194,6 +226,10 @@ func Run(c *Config, p Program) error {
 	}
 	if s.Close != nil {
 		defer s.Close()
+	}
+	if manage != nil {
+		log.Info("management is served", "address", manage.server.Addr().String())
+		defer manage.start(kill)()
 	}
 	return server.Serve(stop, kill, web.Handler(c.Web, s.Mux, log))
 }
