@@ -52,12 +52,16 @@ type Pruned struct {
 // error.
 func Prune(ctx context.Context, dsn string, olderThan time.Duration, log *slog.Logger, progress func(Pruned)) (Pruned, error) {
 	var done Pruned
-	conn, err := connect(ctx, dsn, "event-piper prune")
+	t, err := parseDSN("DATABASE_URL", dsn, "event-piper prune")
 	if err != nil {
 		return done, err
 	}
-	defer closeConn(conn)
-	p := pruner{conn: conn, log: log}
+	l, err := reach(ctx, t, true)
+	if err != nil {
+		return done, err
+	}
+	defer l.close()
+	p := pruner{conn: l.Conn, log: log}
 	if err := p.begin(ctx, olderThan); err != nil {
 		return done, err
 	}
@@ -105,7 +109,7 @@ func (p *pruner) begin(ctx context.Context, olderThan time.Duration) error {
 			return fmt.Errorf("%s: %w", setting, err)
 		}
 	}
-	if err := checkSchema(ctx, p.conn); err != nil {
+	if err := checkSchema(ctx, p.conn, nil); err != nil {
 		return err
 	}
 	var alone bool
