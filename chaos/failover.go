@@ -123,7 +123,7 @@ func (r *round) failOver(ctx context.Context) error {
 	if err := sleep(ctx, between(draw, 4*time.Second, 8*time.Second)); err != nil {
 		return err
 	}
-	was := fallen{name: failoverName, on: r.options.failover, from: time.Now()}
+	was := fallen{name: failoverName, on: r.failover, from: time.Now()}
 	// What is on its way to the standby goes with the machine.
 	r.world.links.all["standby-database"].cut()
 	if err := r.world.database.server.Halt(true); err != nil {

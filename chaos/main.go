@@ -7,6 +7,7 @@
 //	go run . -for 1h -round 5m     rounds of five minutes, each with the next seed
 //	go run . -faults link,retention    only faults whose names contain one of these
 //	go run . -failover async -for 5m   a standby is promoted in each round, instead of faults
+//	go run . -soak -for 1h         no faults, and a picture of what grows and what does not
 //
 // It needs Linux and a PostgreSQL installed or downloaded by devdb; as root it can fill a disk, and with PgBouncer
 // installed it runs through that as well. The exit code is 0 if nothing was found, and 1 otherwise.
@@ -34,7 +35,7 @@ type options struct {
 	faults, failover string
 	writers, readers int
 	pause            time.Duration
-	keep, bin        string
+	keep, bin, plots string
 	quiet            bool
 }
 
@@ -59,11 +60,22 @@ func run() error {
 	flags.DurationVar(&o.pause, "pause", 20*time.Millisecond, "a writer's mean pause between transactions")
 	flags.StringVar(&o.keep, "keep", "", "directory for the logs of all programs, kept; else they are kept only if something was found")
 	flags.StringVar(&o.bin, "bin", "", "directory with stream, poll and bootstrap (functions/poll), to test them as they are; else they are built")
+	soaks := flags.Bool("soak", false, "no faults, but for long (an hour unless -for says otherwise), and a look at what grows")
+	flags.StringVar(&o.plots, "plots", ".", "directory for soak.png")
 	flags.BoolVar(&o.quiet, "q", false, "print no line for each fault")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		return err
 	}
 
+	if given := map[string]bool{}; *soaks {
+		flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+		if !given["for"] {
+			o.length = time.Hour
+		}
+		if !given["readers"] {
+			o.readers = 100
+		}
+	}
 	switch o.failover {
 	case "":
 	case "sync", "async":
@@ -88,6 +100,12 @@ func run() error {
 	}
 	if err != nil {
 		return err
+	}
+	if *soaks {
+		if err := soak(ctx, bin, filepath.Join(dir, "soak"), o); err != nil {
+			return err
+		}
+		return os.RemoveAll(dir)
 	}
 	total := &report{}
 	for n := 0; total.spent < o.length && ctx.Err() == nil; n++ {

@@ -142,6 +142,15 @@ func (p *program) signal(s syscall.Signal) {
 	}
 }
 
+func (p *program) pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
+
 // ended tells of the ends that nobody asked for.
 func (p *program) ended() []string {
 	p.mu.Lock()

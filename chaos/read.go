@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -147,6 +148,9 @@ func (r *reader) request(ctx context.Context, url string) (*http.Request, error)
 		return nil, err
 	}
 	q.Header.Set("X-Consumer-Id", r.address)
+	if r.cursor != check.FromNow {
+		q.Header.Set("Last-Event-ID", strconv.FormatInt(r.cursor, 10)) // a poll's is a parameter
+	}
 	return q, nil
 }
 

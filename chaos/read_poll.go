@@ -17,7 +17,11 @@ func (r *reader) poll(ctx context.Context, t *target) (*check.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(wait)*time.Second+patience)
 	defer cancel()
 	limit := []int{1, 10, 100, 1000}[r.random.IntN(4)]
-	q, err := r.request(ctx, fmt.Sprintf("%s/events/poll?after=%d&wait=%d&limit=%d", t.base, r.cursor, wait, limit))
+	url := fmt.Sprintf("%s/events/poll?wait=%d&limit=%d", t.base, wait, limit)
+	if r.cursor != check.FromNow {
+		url += fmt.Sprint("&after=", r.cursor)
+	}
+	q, err := r.request(ctx, url)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,6 @@ func (r *reader) streamOver(ctx context.Context, t *target, client *http.Client)
 	if err != nil {
 		return nil, err
 	}
-	q.Header.Set("Last-Event-ID", strconv.FormatInt(r.cursor, 10))
 	response, err := client.Do(q)
 	if err != nil {
 		return nil, err
@@ -62,7 +61,6 @@ func (r *reader) streamHalfClosed(ctx context.Context, t *target) (*check.Sessio
 	if err != nil {
 		return nil, err
 	}
-	q.Header.Set("Last-Event-ID", strconv.FormatInt(r.cursor, 10))
 	if err := q.Write(conn); err != nil {
 		return nil, err
 	}

@@ -23,13 +23,13 @@ func runRound(ctx context.Context, bin, dir string, o options) (*report, error) 
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // PostgreSQL's user has to pass
 		return result, err
 	}
-	make := newWorld
+	var w *world
+	var err error
 	if o.failover != "" {
-		make = func(ctx context.Context, bin, dir string) (*world, error) {
-			return newPair(ctx, bin, dir, o.failover == "sync")
-		}
+		w, err = newPair(ctx, bin, dir, o.failover == "sync")
+	} else {
+		w, err = newWorld(ctx, bin, dir)
 	}
-	w, err := make(ctx, bin, dir)
 	if err != nil {
 		return result, err
 	}
