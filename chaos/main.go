@@ -33,6 +33,7 @@ type options struct {
 	seed             uint64
 	length, round    time.Duration
 	faults, failover string
+	beside           string
 	writers, readers int
 	pause            time.Duration
 	keep, bin, plots string
@@ -55,6 +56,7 @@ func run() error {
 	flags.DurationVar(&o.round, "round", 5*time.Minute, "how long a round is; each has a new database")
 	flags.StringVar(&o.faults, "faults", "", "comma-separated parts of the names of the faults to make; all unless given")
 	flags.StringVar(&o.failover, "failover", "", "sync or async: instead of faults, one failover in each round, to a standby of this kind")
+	flags.StringVar(&o.beside, "beside", "", "another way to read, to be checked as well: cursor (id > cursor) or notify (NOTIFY with the event in it)")
 	flags.IntVar(&o.writers, "writers", 8, "writers")
 	flags.IntVar(&o.readers, "readers", 12, "readers, of six consumers")
 	flags.DurationVar(&o.pause, "pause", 20*time.Millisecond, "a writer's mean pause between transactions")
@@ -75,6 +77,9 @@ func run() error {
 		if !given["readers"] {
 			o.readers = 100
 		}
+	}
+	if _, found := besides[o.beside]; !found && o.beside != "" {
+		return fmt.Errorf("-beside takes cursor or notify, not %q", o.beside)
 	}
 	switch o.failover {
 	case "":

@@ -20,6 +20,7 @@ type report struct {
 	fallen    []fallen
 	without   []string
 	verdict   *check.Verdict
+	beside    string   // how other readers fared
 	found     []string // everything that must not be
 }
 
@@ -30,6 +31,7 @@ func (r *report) add(other *report) {
 	r.spent += other.spent
 	r.fallen = append(r.fallen, other.fallen...)
 	r.without = other.without
+	r.beside = other.beside
 	r.found = append(r.found, other.found...)
 	if other.verdict == nil {
 		return
@@ -84,6 +86,9 @@ func (r *report) print(out io.Writer) {
 	}
 	for _, w := range r.without {
 		printf("not made: %s\n", w)
+	}
+	if r.beside != "" {
+		printf("\nbeside us, %s\n", r.beside)
 	}
 	printf("\n%d violations\n", len(r.found))
 	for i, v := range r.found {

@@ -71,6 +71,9 @@ func (r *round) run(ctx context.Context, disturb func(context.Context) error,
 	defer stopWriters()
 
 	r.startReaders(readers, &reading)
+	if err := r.startBeside(readers, &reading); err != nil {
+		return err
+	}
 	r.startWriters(writers, &writing)
 	writing.Go(func() { r.probe.write(writers) })
 	watching.Go(func() { r.probe.watch(watch) })
@@ -200,6 +203,7 @@ func (r *round) judge(ctx context.Context, history func(context.Context, *databa
 	if err != nil {
 		return fmt.Errorf("read the table: %w", err)
 	}
+	r.report.beside = r.besideVerdict(h)
 	verdict := check.Verify(h)
 	r.report.verdict = verdict
 	for _, v := range verdict.Violations {
