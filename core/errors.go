@@ -10,6 +10,9 @@ var (
 	ErrUnavailable = errors.New("events cannot be read right now")
 	// ErrTooManySessions reports that this instance holds as many sessions as it may.
 	ErrTooManySessions = errors.New("too many sessions")
+	// ErrUnreadable reports that what was asked for cannot be read because of what it is, such as a damaged row,
+	// while anything else can be.
+	ErrUnreadable = errors.New("an event cannot be read")
 	// ErrTooManySessionsOfConsumer reports that the consumer holds as many sessions as it may.
 	ErrTooManySessionsOfConsumer = errors.New("too many sessions of this consumer")
 )
@@ -22,13 +25,15 @@ const (
 	Pruned Reason = "pruned"
 	// Ahead says that the cursor is beyond the newest position, as after a restore from a backup.
 	Ahead Reason = "ahead"
+	// Oversized says that the next event is larger than what is delivered; reading goes on after it.
+	Oversized Reason = "oversized"
 )
 
 // ResetError reports a cursor whose continuation is not what the reader expects, so that it must decide
 // what to fetch again.
 type ResetError struct {
 	Reason Reason
-	// Oldest is the cursor from which nothing of this consumer was deleted.
+	// Oldest is the cursor from which nothing of this consumer was deleted, or the id of the oversized event.
 	Oldest int64
 	// Newest is the newest position: the cursor of a reader that has seen everything.
 	Newest int64

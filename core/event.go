@@ -30,6 +30,10 @@ type Event struct {
 
 	encodeOnce sync.Once
 	encoded    []byte
+
+	// Guarded by the hub's mutex: how many sessions keep the encoding, and for which consumer it is counted.
+	keepers int32
+	keeper  *tail
 }
 
 // Encoded returns what encode makes of the event, made once for all sessions that deliver it. Every

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -15,7 +16,7 @@ const (
 	maxBackoff = 5 * time.Second
 	// warnAfter is how long one transaction may hold events back before the log names it.
 	warnAfter = 3 * time.Second
-	// maxInterest bounds the consumers that a read asks for by name. Beyond it a read asks for all events
+	// maxInterest bounds the addresses that a read asks for by name. Beyond it a read asks for all events
 	// without payloads, and for the wanted payloads in a second step: a round trip more instead of a long
 	// list to send and to look up, maybe for a single event.
 	maxInterest = 64
@@ -92,7 +93,7 @@ func (h *Hub) follow(ctx context.Context, connected func()) error {
 		}
 		if woken := len(h.waking); woken > 0 {
 			now := time.Now()
-			breathe(ctx, woken, now.Sub(published))
+			letWrite(ctx, woken, now.Sub(published))
 			published = now
 		}
 		if more {
@@ -104,10 +105,10 @@ func (h *Hub) follow(ctx context.Context, connected func()) error {
 	}
 }
 
-// breathe lets a large fan-out be written before more is read. When events come faster than that, sessions
+// letWrite lets a large fan-out be written before more is read. When events come faster than that, sessions
 // get several in one write instead of a write for each, which is what a delivery mostly costs; the events
 // wait as long as it would take to write them one by one. A lone event is never held up.
-func breathe(ctx context.Context, woken int, sinceLast time.Duration) {
+func letWrite(ctx context.Context, woken int, sinceLast time.Duration) {
 	const perSession, maximum = 6 * time.Microsecond, 50 * time.Millisecond
 	pause := min(time.Duration(woken)*perSession, maximum)
 	if woken < 100 || sinceLast > 2*pause {
@@ -145,8 +146,13 @@ func (h *Hub) setFollowing(following bool) {
 func (h *Hub) readOnce(ctx context.Context, f Follower, held *heldBack) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	after, consumers := h.interest()
-	r, err := f.Read(ctx, after, consumers)
+	after, addresses := h.interest()
+	r, err := f.Read(ctx, after, addresses)
+	if errors.Is(err, ErrUnreadable) && addresses != nil {
+		// Whose fault it is comes out when the payloads are read by themselves.
+		h.log.Warn("reading events without their payloads", "error", err)
+		r, err = f.Read(ctx, after, nil)
+	}
 	if err != nil {
 		return false, fmt.Errorf("read events: %w", err)
 	}
@@ -161,7 +167,7 @@ func (h *Hub) readOnce(ctx context.Context, f Follower, held *heldBack) (more bo
 		return true, nil
 	}
 	position, wanted := r.Position, h.wanted(r.Events)
-	filled, err := fillPayloads(ctx, f, wanted)
+	filled, err := h.fillPayloads(ctx, f, wanted)
 	if err != nil {
 		return false, fmt.Errorf("read payloads: %w", err)
 	}
@@ -175,29 +181,37 @@ func (h *Hub) readOnce(ctx context.Context, f Follower, held *heldBack) (more bo
 	return r.More, nil
 }
 
-func fillPayloads(ctx context.Context, f Follower, events []*Event) (int, error) {
-	for _, e := range events {
-		if e.Payload == nil {
-			return f.FillPayloads(ctx, events)
-		}
+// fillPayloads reads the payloads that are missing and reports how far it got. Where one cannot be read it gets
+// as far as the one before, and then past it: its sessions will be told when they read it as history.
+func (h *Hub) fillPayloads(ctx context.Context, f Follower, events []*Event) (int, error) {
+	if !slices.ContainsFunc(events, func(e *Event) bool { return e.Payload == nil }) {
+		return len(events), nil
 	}
-	return len(events), nil
+	n, err := f.FillPayloads(ctx, events)
+	switch {
+	case !errors.Is(err, ErrUnreadable):
+		return n, err
+	case len(events) == 1:
+		h.log.Warn("an event cannot be read", "id", events[0].ID, "consumer", events[0].Consumer, "error", err)
+		return 1, nil
+	}
+	return h.fillPayloads(ctx, f, events[:len(events)/2])
 }
 
-// interest returns what the next read is about: the position to read after, and the consumers that have a
+// interest returns what the next read is about: the position to read after, and the addresses that have a
 // tail, nil if they are many. That settles the choice: a tail made from now on is complete only from the
 // position that this read leads to.
-func (h *Hub) interest() (after int64, consumers []string) {
+func (h *Hub) interest() (after int64, addresses []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.fresh = h.fresh[:0]
-	if h.consumers == nil && len(h.tails) <= maxInterest {
-		h.consumers = make([]string, 0, len(h.tails))
-		for consumer := range h.tails {
-			h.consumers = append(h.consumers, consumer)
+	h.newTails = h.newTails[:0]
+	if h.addresses == nil && len(h.tails) <= maxInterest {
+		h.addresses = make([]string, 0, len(h.tails))
+		for address := range h.tails {
+			h.addresses = append(h.addresses, address)
 		}
 	}
-	return h.position, h.consumers
+	return h.position, h.addresses
 }
 
 // wanted returns the events whose consumer has a tail.
@@ -220,18 +234,27 @@ func (h *Hub) publish(events []*Event, position int64) []*Session {
 	defer h.mu.Unlock()
 	h.position = position
 	var woken []*tail
-	for _, t := range h.fresh {
+	for _, t := range h.newTails {
 		if t.floor < position {
 			// A session may have looked since, in vain. What this read found for it is history now.
 			t.floor, t.woken = position, true
 			woken = append(woken, t)
 		}
 	}
-	h.fresh = h.fresh[:0]
+	h.newTails = h.newTails[:0]
 
 	for _, e := range events {
 		t := h.tails[e.Consumer]
-		if t == nil || e.ID <= t.floor || e.Payload == nil {
+		if t == nil || e.ID <= t.floor {
+			continue
+		}
+		if e.Payload == nil {
+			// Too large to keep others waiting, unreadable, or deleted: history knows.
+			t.forget(e.ID)
+			if !t.woken {
+				t.woken = true
+				woken = append(woken, t)
+			}
 			continue
 		}
 		e.Live = true
@@ -247,7 +270,9 @@ func (h *Hub) publish(events []*Event, position int64) []*Session {
 	sessions := h.waking[:0]
 	for _, t := range woken {
 		t.woken = false
-		sessions = append(sessions, t.sessions...)
+		for _, f := range t.follows {
+			sessions = append(sessions, f.session)
+		}
 	}
 	h.waking = sessions
 	h.counters.Wakes += int64(len(sessions))
@@ -261,9 +286,6 @@ func (h *Hub) wakeAll(sessions []*Session) {
 	}
 	clear(sessions)
 }
-
-// weight estimates the memory that an event takes with its encoding.
-func weight(e *Event) int { return 256 + 2*len(e.Payload) }
 
 // evict drops the oldest events of all tails until the rest fits the bound.
 func (h *Hub) evict() {
@@ -289,10 +311,10 @@ func (h *Hub) rewind(newest int64) {
 	for _, t := range h.tails {
 		clear(t.events)
 		t.events, t.floor = nil, newest
-		for _, s := range t.sessions {
-			s.found = false
-			s.drop()
-			s.wake()
+		for _, f := range t.follows {
+			f.session.history.known = false
+			f.session.history.drop()
+			f.session.wake()
 		}
 	}
 }

@@ -68,19 +68,19 @@ func TestALostConnectionIsReplacedAndNothingLost(t *testing.T) {
 					}
 				}
 				r.want("live", w.insert("toto", 1)...)
-				if got := w.hub.Healthy(); got != "" {
+				if got := w.hub.Down(); got != "" {
 					t.Errorf("down before anything failed: %s", got)
 				}
 				w.SetFaults(failing(method, "Follow"))
 				ids := w.insert("toto", 1)
 				synctest.Wait()
-				if got := w.hub.Healthy(); got == "" {
+				if got := w.hub.Down(); got == "" {
 					t.Error("healthy without a connection")
 				}
 				ids = append(ids, w.insert("toto", 2)...)
 				w.SetFaults(coretest.Faults{})
 				time.Sleep(10 * time.Second)
-				if got := w.hub.Healthy(); got != "" {
+				if got := w.hub.Down(); got != "" {
 					t.Errorf("down after the connection was replaced: %s", got)
 				}
 				r.want("what was committed meanwhile", ids...)
@@ -102,7 +102,7 @@ func TestReconnectingBacksOffAndStartsOver(t *testing.T) {
 			w.SetFaults(coretest.Faults{})
 			time.Sleep(5 * time.Second)
 			synctest.Wait()
-			if got := w.hub.Healthy(); got != "" {
+			if got := w.hub.Down(); got != "" {
 				t.Fatalf("down %s after the store is back, want it back within the longest pause", got)
 			}
 			return attempts
@@ -129,12 +129,12 @@ func TestAStoreThatDoesNotAnswerIsDownAndThenReplaced(t *testing.T) {
 		w.SetFaults(hanging("Read"))
 		ids := w.insert("toto", 1)
 		time.Sleep(6 * time.Second)
-		if got := w.hub.Healthy(); got == "" {
+		if got := w.hub.Down(); got == "" {
 			t.Error("healthy six seconds after the last read")
 		}
 		w.SetFaults(coretest.Faults{})
 		time.Sleep(15 * time.Second)
-		if got := w.hub.Healthy(); got != "" {
+		if got := w.hub.Down(); got != "" {
 			t.Errorf("down although the connection was given up: %s", got)
 		}
 		r.want("what could not be read", ids...)

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -18,6 +19,9 @@ type Limits struct {
 	TailBytes int
 	// HeldBackDown is how long one transaction may hold back the events of all before the hub is not healthy; 0 is for ever.
 	HeldBackDown time.Duration
+	// BufferBytes bounds what is held between the table and slow clients, a quarter of it for one consumer; 0
+	// stands for 64 MB.
+	BufferBytes int
 }
 
 const (
@@ -35,6 +39,7 @@ type Hub struct {
 	log    *slog.Logger
 	limits Limits
 	pager  *pager
+	buffer *buffer         // guarded by mu
 	ctx    context.Context // ends with the hub
 	stop   context.CancelFunc
 
@@ -44,9 +49,9 @@ type Hub struct {
 	// All below is guarded by mu.
 	position  int64 // the newest position read; every tail is complete up to it
 	tails     map[string]*tail
-	consumers []string  // the keys of tails while they are few, nil after a change
-	vacant    []vacancy // about in the order of since; a tail stands here at most once
-	fresh     []*tail   // the tails made since the running read chose its consumers
+	addresses []string  // the keys of tails while they are few, nil after a change
+	leaving   []leaving // about in the order of since; a tail stands here at most once
+	newTails  []*tail   // the tails made since the running read chose its addresses
 	recent    []*Event  // the events of all tails in the order of their ids, oldest first
 	bytes     int       // what recent holds, see weight
 	sessions  int
@@ -80,6 +85,7 @@ func NewHub(store Store, limits Limits, log *slog.Logger) *Hub {
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.pager = &pager{hub: h}
+	h.buffer = &buffer{limit: cmp.Or(limits.BufferBytes, defaultBuffer), freed: h.pager.start}
 	return h
 }
 
@@ -95,8 +101,8 @@ func (h *Hub) Status() Status {
 	return s
 }
 
-// Healthy reports why an event committed now would not be delivered, or "" if it would be.
-func (h *Hub) Healthy() string {
+// Down says why an event committed now would not be delivered; it is "" if it would be.
+func (h *Hub) Down() string {
 	s := h.Status()
 	switch {
 	case !s.Following:
@@ -131,7 +137,10 @@ func (h *Hub) Drain() {
 // calls wake, from any goroutine and with no regard to what went before, whenever Take may have something
 // new; wake must not block and must not call back into the hub, and may be called once more after the
 // session was closed. The caller must close the session. Before the hub has started it is ErrUnavailable.
-func (h *Hub) Open(consumer string, cursor int64, types Types, wake func()) (*Session, error) {
+//
+// The session reads the consumer's own address and the given topics, which must differ from it and from one
+// another.
+func (h *Hub) Open(consumer string, cursor int64, types Types, wake func(), topics ...string) (*Session, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	select {
@@ -143,24 +152,43 @@ func (h *Hub) Open(consumer string, cursor int64, types Types, wake func()) (*Se
 		h.counters.RefusedSessions++
 		return nil, ErrTooManySessions
 	}
-	t := h.tails[consumer]
-	if t == nil {
-		t = &tail{consumer: consumer, floor: h.position}
-		h.tails[consumer] = t
-		h.fresh = append(h.fresh, t)
-		h.consumers = nil
-	}
-	if len(t.sessions) >= h.limits.SessionsPerConsumer {
+	own := h.tail(consumer)
+	if own.owned >= h.limits.SessionsPerConsumer {
 		h.counters.RefusedSessionsOfConsumer++
 		return nil, ErrTooManySessionsOfConsumer
 	}
 	if cursor == FromNow {
 		cursor = h.position
 	}
-	s := &Session{hub: h, tail: t, types: types, wake: wake, cursor: cursor, pageLimit: maxPageEvents}
-	t.add(s)
+	s := &Session{hub: h, types: types, wake: wake, cursor: cursor}
+	s.history = history{buffer: h.buffer, limit: maxPageEvents, most: maxPageEvents}
+	s.follows = s.own[:]
+	if len(topics) > 0 {
+		s.follows = make([]follow, 1+len(topics))
+	}
+	s.follows[0].tail = own
+	for i, topic := range topics {
+		s.follows[1+i].tail = h.tail(topic)
+	}
+	for i := range s.follows {
+		s.follows[i].session = s
+		s.follows[i].tail.add(&s.follows[i])
+	}
+	own.owned++
 	h.sessions++
 	return s, nil
+}
+
+// tail returns the tail of an address.
+func (h *Hub) tail(address string) *tail {
+	t := h.tails[address]
+	if t == nil {
+		t = &tail{address: address, floor: h.position}
+		h.tails[address] = t
+		h.newTails = append(h.newTails, t)
+		h.addresses = nil
+	}
+	return t
 }
 
 // close ends a session.
@@ -171,25 +199,30 @@ func (h *Hub) close(s *Session) {
 		return
 	}
 	s.closed = true
-	s.drop()
-	s.tail.remove(s)
+	s.written()
+	s.history.drop()
+	s.owner().owned--
 	h.sessions--
-	if t := s.tail; len(t.sessions) == 0 {
-		t.left = time.Now()
-		h.vacate(t, t.left)
+	for i := range s.follows {
+		t := s.follows[i].tail
+		t.remove(&s.follows[i])
+		if len(t.follows) == 0 {
+			t.left = time.Now()
+			h.leaveLater(t, t.left)
+		}
 	}
 }
 
-// vacancy is a tail that had no session at some moment and is to be looked at after it has lingered.
-type vacancy struct {
+// leaving is a tail that had no session at some moment and is to be looked at after it has lingered.
+type leaving struct {
 	tail  *tail
 	since time.Time
 }
 
-func (h *Hub) vacate(t *tail, since time.Time) {
-	if !t.vacant {
-		t.vacant = true
-		h.vacant = append(h.vacant, vacancy{t, since})
+func (h *Hub) leaveLater(t *tail, since time.Time) {
+	if !t.leaving {
+		t.leaving = true
+		h.leaving = append(h.leaving, leaving{t, since})
 	}
 }
 
@@ -197,18 +230,18 @@ func (h *Hub) vacate(t *tail, since time.Time) {
 func (h *Hub) sweep(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for len(h.vacant) > 0 && now.Sub(h.vacant[0].since) > linger {
-		t := h.vacant[0].tail
-		h.vacant[0] = vacancy{}
-		h.vacant = h.vacant[1:]
-		t.vacant = false
+	for len(h.leaving) > 0 && now.Sub(h.leaving[0].since) > linger {
+		t := h.leaving[0].tail
+		h.leaving[0] = leaving{}
+		h.leaving = h.leaving[1:]
+		t.leaving = false
 		switch {
-		case len(t.sessions) > 0:
+		case len(t.follows) > 0:
 		case now.Sub(t.left) > linger:
-			delete(h.tails, t.consumer)
-			h.consumers = nil
+			delete(h.tails, t.address)
+			h.addresses = nil
 		default: // somebody came back and left again
-			h.vacate(t, t.left)
+			h.leaveLater(t, t.left)
 		}
 	}
 }

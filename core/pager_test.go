@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -180,49 +179,6 @@ func TestHistoryThatIsDiscardedIsReadAgain(t *testing.T) {
 		}
 		if r.More() || !r.Settled() {
 			t.Errorf("in the end more is %t and settled %t, want false and true", r.More(), r.Settled())
-		}
-	})
-}
-
-// However many sessions there are, and however long it takes until they take what was read for them.
-func TestHistoryThatNobodyTakesHoldsBackTheRest(t *testing.T) {
-	limits := roomy
-	limits.TailBytes = 1 // all but the newest event is history
-	in(t, limits, func(w *world) {
-		payload := `"` + strings.Repeat("x", 4<<20) + `"`
-		want := []int64{w.Insert("toto", "insert", payload), w.Insert("toto", "insert", payload)}
-		w.insert("titi", 1)
-		synctest.Wait()
-		w.SetFaults(coretest.Faults{MaxPages: 1, MaxPageEvents: 1})
-		readers := make([]*reader, 20)
-		for i := range readers {
-			readers[i] = w.open("toto", core.FromStart)
-			_, _ = readers[i].Take(nil, 1, 1) // asks
-		}
-		synctest.Wait()
-		if held := w.Calls().Pages; held < 5 || held > 10 {
-			t.Errorf("%d pages of about 8 MB were read and not taken, want the bound of 64 MB, and what two readers had begun", held)
-		}
-		for _, r := range readers[:5] {
-			r.Close()
-		}
-		for _, r := range readers[5:12] {
-			r.Discard()
-		}
-		got := make([][]int64, len(readers))
-		for range len(want) * len(readers) { // in each round somebody holds a page
-			for i, r := range readers[5:] {
-				ids, err := r.take()
-				if err != nil {
-					t.Fatal(err)
-				}
-				got[5+i] = append(got[5+i], ids...)
-			}
-		}
-		for i, ids := range got[5:] {
-			if !slices.Equal(ids, want) {
-				t.Errorf("reader %d got %v, want %v", 5+i, ids, want)
-			}
 		}
 	})
 }

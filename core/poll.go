@@ -8,6 +8,8 @@ import (
 // Poll is one long-poll: a single turn of the reading loop.
 type Poll struct {
 	Consumer string
+	// Topics are what it reads besides its own address.
+	Topics []string
 	// After is the cursor, or FromNow.
 	After int64
 	Types Types
@@ -24,21 +26,29 @@ type Batch struct {
 	// More reports that there is another batch right now.
 	More bool
 
-	release func()
+	session *Session // holds what the answer takes of the limits; nil if it takes nothing
+}
+
+// Built tells that the answer's body has been made, and how large it is. From then on it is what counts against
+// the bound of what waits for clients: the caller must have let go of the events.
+func (b Batch) Built(bytes int) {
+	if b.session != nil {
+		_ = b.session.Keep(bytes, nil) // it is smaller than what was kept before, or about as large
+	}
 }
 
 // Release tells that the batch is of no more use. Until then one with events counts as a session, so that the limits hold
 // for answers that their clients take long to receive.
 func (b Batch) Release() {
-	if b.release != nil {
-		b.release()
+	if b.session != nil {
+		b.session.Close()
 	}
 }
 
 // Poller answers polls. It returns as soon as there is at least one event, else an empty batch after the
 // wait, and ctx's error when ctx ends. A *ResetError reports a cursor that cannot be continued, an error
-// that is ErrUnavailable, ErrTooManySessions or ErrTooManySessionsOfConsumer a reason to try again later. The
-// caller must release the batch.
+// that is ErrUnavailable, ErrTooManySessions, ErrBufferFull, or either's OfConsumer a reason to try again later.
+// The caller must release the batch.
 type Poller interface {
 	Poll(ctx context.Context, p Poll) (Batch, error)
 }
@@ -54,23 +64,18 @@ func (h *Hub) Poll(ctx context.Context, p Poll) (answer Batch, _ error) {
 		case woken <- struct{}{}:
 		default:
 		}
-	})
+	}, p.Topics...)
 	if err != nil {
 		return Batch{}, err
 	}
 	h.beginPoll()
 	defer func() {
 		h.endPoll(&answer)
-		if len(answer.Events) == 0 {
+		if answer.session == nil {
 			s.Close()
-			return
 		}
-		s.Discard()
-		answer.release = s.Close
 	}()
-	if len(p.Types) == 0 {
-		s.pageLimit = p.Limit // what this poll leaves of a page is read again by the next
-	}
+	s.history.limit, s.history.most = min(p.Limit, maxPageEvents), min(p.Limit, maxPageEvents) // the next poll would read the rest again
 	start := s.Cursor()
 	timeout := time.NewTimer(p.Wait)
 	defer timeout.Stop()
@@ -81,12 +86,15 @@ func (h *Hub) Poll(ctx context.Context, p Poll) (answer Batch, _ error) {
 		case err != nil:
 			return Batch{}, err
 		case len(events) > 0:
-			return Batch{Events: events, Cursor: s.Cursor(), More: s.More()}, nil
+			return s.answer(events)
 		case over && (s.Settled() || s.Cursor() > start):
-			if h.Healthy() != "" {
+			if h.Down() != "" {
 				return Batch{}, ErrUnavailable
 			}
 			return Batch{Cursor: s.Cursor(), More: s.More()}, nil
+		}
+		if err := s.withheld(); err != nil {
+			return Batch{}, err
 		}
 		select {
 		case <-woken:
@@ -98,4 +106,41 @@ func (h *Hub) Poll(ctx context.Context, p Poll) (answer Batch, _ error) {
 			return Batch{}, ctx.Err()
 		}
 	}
+}
+
+// answer makes a batch of what a poll took, which the session holds until the batch is released.
+func (s *Session) answer(events []*Event) (Batch, error) {
+	bytes := 0
+	for _, e := range events {
+		bytes += weight(e)
+	}
+	b := Batch{Events: events, Cursor: s.Cursor(), More: s.More(), session: s}
+	s.Discard()
+	if err := s.Keep(bytes, nil); err != nil {
+		s.hub.overfull()
+		return Batch{}, err
+	}
+	return b, nil
+}
+
+// withheld says why the page of history that was asked for is not read, or nil.
+func (s *Session) withheld() error {
+	h := s.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !s.history.onItsWay() {
+		return nil
+	}
+	err := h.buffer.room(s.owner())
+	if err != nil {
+		h.counters.Overfull++
+	}
+	return err
+}
+
+// overfull counts a reader that ended because the buffer was full.
+func (h *Hub) overfull() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.counters.Overfull++
 }

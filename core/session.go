@@ -1,40 +1,50 @@
 package core
 
-import "errors"
+import (
+	"cmp"
+	"errors"
+	"slices"
+)
 
 // Session is a cursor of one consumer: the state of the one reading loop that replay and live, SSE and
 // long-poll share. The loop is
 //
 //	take; if there was nothing, wait until woken; again
 //
-// Take never blocks. Events above the tail's floor come from memory. For older ones the session asks for a
+// Take never blocks. Events above the tails' floor come from memory. For older ones the session asks for a
 // page of history and is woken when it is there; with half of a page taken and nobody waiting for history, it
-// has the next one read meanwhile. There is no hand-over between the two and no queue: a
-// session that reads slowly falls behind into history.
+// has the next one read meanwhile. There is no hand-over between the two and no queue: a session that reads
+// slowly falls behind into history.
+//
+// What Take returns counts as not written until the next Take.
 //
 // Its methods are called by one goroutine at a time, but Discard by any.
 type Session struct {
 	// Set at construction.
-	hub   *Hub
-	tail  *tail
-	types Types
-	wake  func()
-	// pageLimit bounds the events of a page of history.
-	pageLimit int
+	hub     *Hub
+	follows []follow  // one for each address, the consumer's own first
+	own     [1]follow // what follows is for a session of one address
+	types   Types
+	wake    func()
 
 	// Guarded by hub.mu.
-	index     int // in tail.sessions
-	cursor    int64
-	page      *Page // history that was asked for and has not been taken yet
-	taken     int   // how many events of page have been taken
-	ahead     *Page // what follows page
-	paging    bool  // a page has been asked for
-	parked    bool  // no page is wanted before the next Take
-	replaying bool  // the last events came from history, or the next ones will
-	found     bool  // the database knows the cursor although it is beyond the hub's position
-	err       error // for the next Take
-	closed    bool
+	cursor  int64
+	history history
+	kept    int    // bytes that the reader keeps of what it took
+	pinned  *Event // the event whose shared encoding it keeps
+	failure error  // for the next Take
+	closed  bool
 }
+
+// follow is a session's place at the tail of an address.
+type follow struct {
+	session *Session
+	tail    *tail
+	index   int // in tail.follows, guarded by hub.mu
+}
+
+// owner is the tail of the consumer's own address, which what the session holds is counted for.
+func (s *Session) owner() *tail { return s.follows[0].tail }
 
 // Take appends the next events to events and returns them: up to limit events whose payloads are up to
 // maxBytes, or one larger event. It returns none when there is nothing to read yet; wake tells when to try
@@ -47,81 +57,115 @@ func (s *Session) Take(events []*Event, limit, maxBytes int) ([]*Event, error) {
 	h := s.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s.parked = false
-	if err := s.err; err != nil {
-		s.err = nil
+	s.written()
+	s.history.resume()
+	if err := s.failure; err != nil {
+		s.failure = nil
 		if reset, ok := errors.AsType[*ResetError](err); ok {
 			s.cursor = reset.Resume() // not before it is known: whoever asks for the cursor would be told of no gap
 		}
 		return events, err
 	}
 	for !s.closed {
-		if s.page != nil {
+		switch {
+		case s.history.page != nil:
 			var done bool
 			if events, done = s.takePage(events, limit, maxBytes); done {
 				return events, nil
 			}
-			continue
-		}
-		if s.paging {
+		case s.history.stage == asked:
 			return events, nil
-		}
-		if s.cursor < s.tail.floor || s.cursor > h.position && !s.found {
+		case s.isHistory(s.cursor):
 			if len(events) > 0 {
 				return events, nil // the caller has something to do: ask only when it comes back
 			}
-			if !s.replaying {
-				s.replaying = true
+			if !s.history.behind {
+				s.history.behind = true
 				h.counters.Replays++
 			}
 			h.pager.ask(s)
 			return events, nil
+		default:
+			s.history.behind = false
+			return s.takeRecent(events, limit, maxBytes), nil
 		}
-		s.replaying = false
-		return s.takeTail(events, limit, maxBytes), nil
 	}
 	return events, nil
 }
 
-// takePage takes from the page that was read; done reports that the caller has had enough.
+// isHistory reports that what follows a cursor is to be read from the table.
+func (s *Session) isHistory(cursor int64) bool {
+	return cursor < s.floor() || cursor > s.hub.position && !s.history.known
+}
+
+// floor is the position above which the tails are complete.
+func (s *Session) floor() (floor int64) {
+	for i := range s.follows {
+		floor = max(floor, s.follows[i].tail.floor)
+	}
+	return floor
+}
+
+// takePage takes from the page at hand; done reports that the caller has had enough.
 func (s *Session) takePage(events []*Event, limit, maxBytes int) (_ []*Event, done bool) {
-	if s.taken > 0 && 2*s.taken >= len(s.page.Events) && s.mayReadAhead() {
+	h := &s.history
+	if h.taken > 0 && 2*h.taken >= len(h.page.Events) && s.mayReadAhead() {
 		s.hub.pager.ask(s)
 	}
-	rest := s.page.Events[s.taken:]
+	rest := h.page.Events[h.taken:]
 	events, n := s.take(events, rest, limit, maxBytes)
-	s.taken += n
+	h.taken += n
 	if n < len(rest) {
 		return events, true
 	}
 	s.cursor = s.readThrough()
-	s.hub.pager.release(s.page)
-	s.page, s.ahead, s.taken = s.ahead, nil, 0
+	h.turn()
 	return events, len(events) > 0
 }
 
 // mayReadAhead reports that the page after this one is history too, and that reading it now keeps nobody waiting.
 func (s *Session) mayReadAhead() bool {
-	p := s.hub.pager
-	return s.page.More && s.page.Next < s.tail.floor && s.ahead == nil && !s.paging && p.readers == 0 && len(p.queue) == 0
+	p, h := s.hub.pager, &s.history
+	return h.stage == holding && h.page.More && h.page.Next < s.floor() && p.readers == 0 && len(p.queue) == 0
 }
 
-// readThrough is the cursor once the page that was read is taken.
+// readThrough is the cursor once the page at hand is taken.
 func (s *Session) readThrough() int64 {
-	if s.page == nil {
-		return s.cursor
+	if page := s.history.page; page != nil {
+		return max(s.cursor, page.Next)
 	}
-	return max(s.cursor, s.page.Next)
+	return s.cursor
 }
 
-// takeTail takes from memory.
-func (s *Session) takeTail(events []*Event, limit, maxBytes int) []*Event {
-	rest := s.tail.after(s.cursor)
+// takeRecent takes from memory.
+func (s *Session) takeRecent(events []*Event, limit, maxBytes int) []*Event {
+	rest, all := s.recent(limit)
 	events, n := s.take(events, rest, limit, maxBytes)
-	if n == len(rest) {
+	if n == len(rest) && all {
 		s.cursor = max(s.cursor, s.hub.position)
 	}
 	return events
+}
+
+// recent returns the events in memory after the cursor, in order; if there are several addresses, only the
+// next ones, and all reports whether there are no more.
+func (s *Session) recent(limit int) (events []*Event, all bool) {
+	if len(s.follows) == 1 {
+		return s.owner().after(s.cursor), true
+	}
+	all = true
+	for i := range s.follows {
+		rest := s.follows[i].tail.after(s.cursor)
+		if len(rest) > limit {
+			rest, all = rest[:limit], false
+		}
+		events = append(events, rest...)
+	}
+	slices.SortFunc(events, func(a, b *Event) int { return cmp.Compare(a.ID, b.ID) })
+	if len(events) > limit {
+		events, all = events[:limit], false
+	}
+	return events, all
 }
 
 // take appends the wanted ones of rest until the caller has enough, moves the cursor, and reports how many
@@ -152,29 +196,70 @@ func (s *Session) Cursor() int64 {
 func (s *Session) Settled() bool {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	return !s.paging && s.page == nil
+	return s.history.resting()
 }
 
 // More reports whether there are events right now that have not been taken.
 func (s *Session) More() bool {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	return s.paging || s.page != nil || s.cursor < s.tail.floor || len(s.tail.after(s.cursor)) > 0
+	if !s.history.resting() || s.cursor < s.floor() {
+		return true
+	}
+	for i := range s.follows {
+		if len(s.follows[i].tail.after(s.cursor)) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
-// Discard drops the history that was read and not taken, to be read again after the next Take: a reader that has to
-// wait should not keep it in memory.
+// Keep tells what the reader keeps of what it took, until the next Take or Keep: bytes of its own, and, if
+// shared is not nil, the encoding of an event that other sessions may keep as well. It returns ErrBufferFull
+// or ErrBufferFullOfConsumer if that is more than may be held: then the reader must let it go, and end.
+func (s *Session) Keep(bytes int, shared *Event) error {
+	h := s.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.written()
+	need := bytes
+	if shared != nil && shared.keepers == 0 {
+		need += len(shared.Payload)
+	}
+	if err := h.buffer.fits(s.owner(), need); err != nil {
+		return err
+	}
+	h.buffer.add(s.owner(), bytes)
+	s.kept = bytes
+	if shared != nil {
+		h.buffer.pin(shared, s.owner())
+		s.pinned = shared
+	}
+	return nil
+}
+
+// written lets go of what the last Take returned.
+func (s *Session) written() {
+	s.history.written()
+	if s.kept > 0 {
+		s.hub.buffer.add(s.owner(), -s.kept)
+		s.kept = 0
+	}
+	if s.pinned != nil {
+		s.hub.buffer.unpin(s.pinned)
+		s.pinned = nil
+	}
+}
+
+// Discard drops the history that was read and not taken, to be read again after the next Take. It is for a
+// reader whose client has taken nothing for a while: nobody knows when it goes on.
 func (s *Session) Discard() {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	s.parked = true
-	s.drop()
-}
-
-func (s *Session) drop() {
-	s.hub.pager.release(s.page)
-	s.hub.pager.release(s.ahead)
-	s.page, s.ahead, s.taken = nil, nil, 0
+	s.history.park()
 }
 
 // Close ends the session. It may be called more than once; wake may be called once more.

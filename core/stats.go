@@ -10,8 +10,8 @@ type Stats struct {
 	SessionLimit int
 	// PagesWaiting is how many sessions wait for a page of history that nobody reads yet.
 	PagesWaiting int
-	// TailBytes estimates the memory that the recent events take.
-	TailBytes int
+	// TailBytes estimates the memory that the recent events take, BufferBytes what waits for clients.
+	TailBytes, BufferBytes int
 
 	Counters
 }
@@ -27,21 +27,26 @@ type Counters struct {
 	// Replays counts the times a session turned from memory to history, Pages and PageEvents what was read
 	// for it, PageFailures the reads of history that failed.
 	Replays, Pages, PageEvents, PageFailures int64
-	// ResetsAhead and ResetsPruned count the cursors that could not be continued.
-	ResetsAhead, ResetsPruned int64
+	// ResetsAhead, ResetsPruned and ResetsOversized count the cursors that could not be continued.
+	ResetsAhead, ResetsPruned, ResetsOversized int64
 	// PollEvents counts the events that polls were answered with, PollBytes the bytes of their payloads.
 	PollEvents, PollBytes int64
 	// RefusedSessions and RefusedSessionsOfConsumer count the sessions not opened for either limit.
 	RefusedSessions, RefusedSessionsOfConsumer int64
+	// Overfull counts the polls and streams that ended because the buffer was full.
+	Overfull int64
 }
 
 // reset counts a cursor that could not be continued.
 func (c *Counters) reset(reason Reason) {
-	if reason == Ahead {
+	switch reason {
+	case Ahead:
 		c.ResetsAhead++
-		return
+	case Pruned:
+		c.ResetsPruned++
+	case Oversized:
+		c.ResetsOversized++
 	}
-	c.ResetsPruned++
 }
 
 // Stats returns all numbers as of one moment.
@@ -51,7 +56,7 @@ func (h *Hub) Stats() Stats {
 	s := Stats{
 		Status: h.status, Counters: h.counters,
 		Sessions: h.sessions, SessionLimit: h.limits.Sessions, Polls: h.polls,
-		PagesWaiting: len(h.pager.queue), TailBytes: h.bytes,
+		PagesWaiting: len(h.pager.queue), TailBytes: h.bytes, BufferBytes: h.buffer.held,
 	}
 	s.Position = h.position
 	return s

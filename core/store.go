@@ -10,18 +10,22 @@ type Store interface {
 	// Pages reads history for many readers at once. It answers a prefix of the queries, at least one; what it
 	// leaves out, because the payloads of the others already are as large as it takes at a time, is to be asked
 	// again. Known is a position that a follower has read to, or 0: what was settled then is not withheld now, and
-	// history may end there.
+	// history may end there. An error that is ErrUnreadable is the fault of some of the queries: others can be answered.
 	Pages(ctx context.Context, queries []PageQuery, known int64) ([]Page, error)
 
 	// Follow connects to the live end. An event committed after Follow has returned ends a later Wait.
 	Follow(ctx context.Context) (Follower, error)
 }
 
-// PageQuery asks for up to Limit events of a consumer after a cursor.
+// PageQuery asks for up to Limit events of some addresses after a cursor.
 type PageQuery struct {
-	Consumer string
-	After    int64
-	Limit    int
+	// Addresses are whose events are asked for; there is at least one.
+	Addresses []string
+	After     int64
+	// Types are the types that are asked for. A page may end before its limit, and without any event, when
+	// many others had to be looked at.
+	Types Types
+	Limit int
 }
 
 // Page answers a PageQuery.
@@ -33,12 +37,17 @@ type Page struct {
 	More bool
 	// Newest is the newest position.
 	Newest int64
-	// Pruned is how far retention has deleted of this consumer's events.
+	// Pruned is how far retention has deleted of the events of these addresses.
 	Pruned int64
 	// Ahead reports that the cursor is beyond every id drawn so far.
 	Ahead bool
+	// Oversized is the id of an event that is larger than what is delivered, if nothing comes before it; else 0.
+	Oversized int64
 
-	bytes int // what the pager counts it for while a session has it
+	// Guarded by the hub's mutex: what the page is counted for, for whom, and how many sessions have it.
+	bytes   int
+	owner   *tail
+	holders int
 }
 
 // Reset returns why the page's query cannot be continued, or nil if it can.
@@ -48,22 +57,25 @@ func (p *Page) Reset(q PageQuery) *ResetError {
 		return &ResetError{Reason: Ahead, Oldest: p.Pruned, Newest: p.Newest}
 	case p.Pruned > q.After:
 		return &ResetError{Reason: Pruned, Oldest: p.Pruned, Newest: p.Newest}
+	case p.Oversized != 0:
+		return &ResetError{Reason: Oversized, Oldest: p.Oversized, Newest: p.Newest}
 	}
 	return nil
 }
 
-// Follower reads the live end over one connection. It is used by one goroutine; after an error only Close
-// may be called.
+// Follower reads the live end over one connection. It is used by one goroutine; after an error other than
+// ErrUnreadable only Close may be called.
 type Follower interface {
 	// Newest is the newest position.
 	Newest(ctx context.Context) (int64, error)
 
-	// Read returns the events after a position: those of the given consumers with their payloads, except large
-	// ones, or, if consumers is nil, those of all consumers without.
-	Read(ctx context.Context, after int64, consumers []string) (Read, error)
+	// Read returns the events after a position: those of the given addresses with their payloads, except large
+	// ones, or, if addresses is nil, those of all addresses without.
+	Read(ctx context.Context, after int64, addresses []string) (Read, error)
 
 	// FillPayloads reads the payloads of the events that have none, in order, and reports how far it got: at
-	// least past the first, bounded like a page. An event deleted meanwhile is left without.
+	// least past the first, bounded like a page. An event deleted meanwhile is left without, and one so large
+	// that its transfer would keep others waiting: that is for Pages.
 	FillPayloads(ctx context.Context, events []*Event) (int, error)
 
 	// Wait returns when another Read may find something, after about a second at the latest.

@@ -6,21 +6,25 @@ import (
 	"time"
 )
 
-// tail holds the recent events of one consumer, and the sessions that read them. It exists while the
-// consumer has sessions and lingers for a while after the last has gone, because a long-poll soon returns.
+// tail holds the recent events of one address, and the sessions that read them. It exists while the
+// address has sessions and lingers for a while after the last has gone, because a long-poll soon returns.
 // The hub's mutex guards it.
 type tail struct {
-	consumer string
+	address string
 	// floor is the position above which events is complete, up to the hub's position.
-	floor    int64
-	events   []*Event
-	sessions []*Session
+	floor   int64
+	events  []*Event
+	follows []*follow
+	// owned counts the sessions of the consumer whose own address this is.
+	owned int
+	// held is what they hold of the buffer.
+	held int
 	// woken marks a tail that the running publish has given events.
 	woken bool
-	// left is when the last session went, if there is none; vacant that the tail stands in hub.vacant, where it may
-	// stand for a while after somebody has come back.
-	left   time.Time
-	vacant bool
+	// left is when the last session went, if there is none; leaving that the tail stands in hub.leaving, where it
+	// may stand for a while after somebody has come back.
+	left    time.Time
+	leaving bool
 }
 
 // after returns the events after a cursor, for use under the hub's mutex.
@@ -37,15 +41,15 @@ func (t *tail) forget(id int64) {
 	t.events = kept
 }
 
-func (t *tail) add(s *Session) {
-	s.index = len(t.sessions)
-	t.sessions = append(t.sessions, s)
+func (t *tail) add(f *follow) {
+	f.index = len(t.follows)
+	t.follows = append(t.follows, f)
 }
 
-func (t *tail) remove(s *Session) {
-	last := len(t.sessions) - 1
-	t.sessions[s.index] = t.sessions[last]
-	t.sessions[s.index].index = s.index
-	t.sessions[last] = nil
-	t.sessions = t.sessions[:last]
+func (t *tail) remove(f *follow) {
+	last := len(t.follows) - 1
+	t.follows[f.index] = t.follows[last]
+	t.follows[f.index].index = f.index
+	t.follows[last] = nil
+	t.follows = t.follows[:last]
 }

@@ -71,7 +71,7 @@ func (f *follower) Read(ctx context.Context, after int64, consumers []string) (c
 		return collectEvents(rows, &r)
 	})
 	if err := f.SendBatch(ctx, &batch).Close(); err != nil {
-		return r, err
+		return r, unreadable(err)
 	}
 	f.doorbell.observe(r.Position > after, r.Writers, time.Since(start))
 	return r, nil
@@ -137,9 +137,10 @@ func collectEvents(rows pgx.Rows, r *core.Read) error {
 // FillPayloads implements core.Follower.
 func (f *follower) FillPayloads(ctx context.Context, events []*core.Event) (int, error) {
 	var batch pgx.Batch
-	filled := queuePayloads(&batch, events)
+	var filled filling
+	filled.queueLive(&batch, events)
 	err := f.SendBatch(ctx, &batch).Close()
-	return *filled, err
+	return filled.done, unreadable(err)
 }
 
 // Wait implements core.Follower: it arms or disarms the doorbell as the traffic asks, and returns when it

@@ -20,7 +20,7 @@ const insert = `insert into events (type, subscriber, payload) values ('insert',
 func history(t *testing.T, store core.Store, consumer string) (events []*core.Event) {
 	t.Helper()
 	for cursor, more := int64(0), true; more; {
-		pages, err := store.Pages(t.Context(), []core.PageQuery{{Consumer: consumer, After: cursor, Limit: 1000}}, 0)
+		pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{consumer}, After: cursor, Limit: 1000}}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -156,7 +156,7 @@ func TestNumbersEscapesAndTimesAreExact(t *testing.T) {
 			test.timestamp, test.payload)
 		store := open(t, dsn)
 		pages, err := store.Pages(t.Context(), []core.PageQuery{{
-			Consumer: "toto", After: query[int64](t, conn, "select max(id) - 1 from events"), Limit: 2,
+			Addresses: []string{"toto"}, After: query[int64](t, conn, "select max(id) - 1 from events"), Limit: 2,
 		}}, 0)
 		if err != nil || len(pages[0].Events) != 1 {
 			t.Fatalf("read %v (%v), want one event", pages, err)
@@ -168,7 +168,7 @@ func TestNumbersEscapesAndTimesAreExact(t *testing.T) {
 	}
 }
 
-func TestALargePayloadIsDelivered(t *testing.T) {
+func TestALargePayloadIsDeliveredFromHistory(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.New(t)
 	conn := connect(t, dsn)
@@ -179,11 +179,45 @@ func TestALargePayloadIsDelivered(t *testing.T) {
 	if err == nil {
 		_, err = follower.FillPayloads(t.Context(), r.Events)
 	}
-	if err != nil || len(r.Events) != 1 || string(r.Events[0].Payload) != large {
-		t.Errorf("live: %d events (%v), want the large one", len(r.Events), err)
+	if err != nil || len(r.Events) != 1 || r.Events[0].Payload != nil {
+		t.Errorf("live: %d events (%v), want the large one without its payload", len(r.Events), err)
 	}
-	if got := history(t, open(t, dsn), "toto"); len(got) != 1 || string(got[0].Payload) != large {
+	store := open(t, dsn)
+	_ = 0 // 21 << 20
+	if got := history(t, store, "toto"); len(got) != 1 || string(got[0].Payload) != large {
 		t.Errorf("history: %d events, want the large one", len(got))
+	}
+}
+
+// Stored, the repetition is a ninetieth, which tells little of how large it is.
+func TestAnOversizedPayloadIsNotRead(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	const size = 1 << 20
+	exec(t, conn, `insert into events (type, subscriber, payload)
+		select 'insert', 'toto', to_json(case n when 3 then repeat('x', $1 + 1) when 4 then repeat('x', $1 - 100) else 'x' end)
+		from generate_series(1, 5) n`, size)
+	store := open(t, dsn)
+	_ = 0 // size
+	var got []int64
+	var skipped int64
+	q := core.PageQuery{Addresses: []string{"toto"}, Limit: 10}
+	for more := true; more; {
+		pages, err := store.Pages(t.Context(), []core.PageQuery{q}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range pages[0].Events {
+			got = append(got, e.ID)
+		}
+		more, q.After = pages[0].More, pages[0].Next
+		if reset := pages[0].Reset(q); reset != nil && reset.Reason == core.Oversized {
+			skipped, q.After = reset.Oldest, reset.Resume()
+		}
+	}
+	if fmt.Sprint(got) != "[1 2 4 5]" || skipped != 3 {
+		t.Errorf("got %v, and was told of %d; want all but the third, and to be told of it", got, skipped)
 	}
 }
 
@@ -207,7 +241,7 @@ func TestPagesOfALongReplayAreBounded(t *testing.T) {
 			store := open(t, dsn)
 			n := 0
 			for cursor, more := int64(0), true; more; {
-				pages, err := store.Pages(t.Context(), slices.Repeat([]core.PageQuery{{Consumer: "toto", After: cursor, Limit: 1000}}, 4), 0)
+				pages, err := store.Pages(t.Context(), slices.Repeat([]core.PageQuery{{Addresses: []string{"toto"}, After: cursor, Limit: 1000}}, 4), 0)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -247,7 +281,7 @@ func TestAnEventDeletedWhileItsPageIsReadIsSkipped(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		pages, err = store.Pages(t.Context(), []core.PageQuery{{Consumer: "toto", Limit: 10}}, 3) // or it would look for its end there
+		pages, err = store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, 3) // or it would look for its end there
 	}()
 	const waiting = `select count(*) from pg_locks where relation = 'events_id_seq'::regclass and not granted
 		and database = (select oid from pg_database where datname = current_database())`
@@ -293,7 +327,7 @@ func TestDeleteAndTruncateRecordWhatWasPruned(t *testing.T) {
 	exec(t, conn, "rollback")
 	exec(t, conn, "truncate events")
 	want("truncate", "tata 9, titi 7, toto 10")
-	pages, err := open(t, dsn).Pages(t.Context(), []core.PageQuery{{Consumer: "toto", Limit: 1}}, 0)
+	pages, err := open(t, dsn).Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 1}}, 0)
 	if err != nil || pages[0].Pruned != 10 || pages[0].Newest != 10 {
 		t.Errorf("the page after truncate: %+v (%v), want pruned and newest 10", pages, err)
 	}

@@ -1,9 +1,11 @@
 package postgresql
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -34,39 +36,100 @@ const (
 	// would rather look through a large table, after planning for longer than it reads.
 	setPlanner = `select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
 		set_config('plan_cache_mode', 'force_generic_plan', true), set_config('jit', 'off', true)`
-	// For query n the events of $1[n] after $2[n] and through $4, one more than $3[n] of them to tell whether there is
-	// another page, with their small payloads. Whole rows are compared so that only the index by subscriber and id will do:
-	// by the ids alone, PostgreSQL might look through the events of all others. In any order, because PostgreSQL would sort
+	// For part n the events of address $1[n] after $2[n] and through $4, one more than $3[n] of them to tell whether there
+	// are more, with their small payloads. Whole rows are compared so that only the index by subscriber and id will do: by
+	// the ids alone, PostgreSQL might look through the events of all others. In any order, because PostgreSQL would sort
 	// what comes sorted.
 	selectPages = `
-		select n, id, type, "timestamp", case when ` + small + ` then payload end
+		select n, id, type, "timestamp", case when ` + small + ` then payload end, false
 		from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::bigint[]), pg_catalog.unnest($3::int[]))
-			with ordinality as q (consumer, after, most, n)
+			with ordinality as q (address, after, most, n)
 		cross join lateral (
 			select id, type, "timestamp", payload
 			from events
-			where (subscriber::text, id) > (q.consumer, q.after) and (subscriber::text, id) <= (q.consumer, $4::bigint)
+			where (subscriber::text, id) > (q.address, q.after) and (subscriber::text, id) <= (q.address, $4::bigint)
+			order by subscriber, id limit q.most + 1
+		) e`
+	// The same for parts some of which are about the types in $5[n], a list with line breaks, alone: no type has one. No more
+	// than $6 events are looked at for a part. The last of these comes along in any case, to tell how far that led.
+	selectTypedPages = `
+		select n, id, type, "timestamp", case when ` + small + ` then payload end, r = $6
+		from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::bigint[]), pg_catalog.unnest($3::int[]),
+				pg_catalog.unnest($5::text[]))
+			with ordinality as q (address, after, most, types, n)
+		cross join lateral (select pg_catalog.string_to_array(q.types, E'\n') as types offset 0) wanted
+		cross join lateral (
+			select id, type, "timestamp", payload, r
+			from (
+				select *, pg_catalog.row_number() over (order by subscriber, id) as r
+				from (
+					select subscriber::text, id, type, "timestamp", payload
+					from events
+					where (subscriber::text, id) > (q.address, q.after) and (subscriber::text, id) <= (q.address, $4::bigint)
+					order by subscriber, id limit $6
+				) looked
+			) numbered
+			where q.types is null or type::text = any (wanted.types) or r = $6
 			order by subscriber, id limit q.most + 1
 		) e`
 	// Retention is looked at after the events or their payloads: what a page misses was deleted before it was read.
 	selectPruned = `
 		select n, through
-		from pg_catalog.unnest($1::text[]) with ordinality as q (consumer, n)
-		join events_pruned p on p.subscriber = q.consumer`
+		from pg_catalog.unnest($1::text[]) with ordinality as q (address, n)
+		join events_pruned p on p.subscriber = q.address`
 	// The sequence's position, which is null before the first id is drawn and after setval(…, n, false). The present that a page ends at may be another
 	// connection's, which says nothing of what this one is connected to.
 	selectSequence = `
 		select pg_is_in_recovery(), coalesce(pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass), events_position_unused())`
 )
 
+// maxLooked bounds the events that a read looks at, in all, for pages of some types: it keeps others waiting.
+const maxLooked = 20_000
+
+// part is what a query asks of one of its addresses.
+type part struct {
+	query  int // its index
+	most   int
+	events []*core.Event
+	// through is up to where events is complete, and more whether there are more after it.
+	through int64
+	more    bool
+}
+
+// parts splits queries by their addresses. Together those of a query bring little more than it asks for.
+func parts(queries []core.PageQuery) []part {
+	var parts []part
+	for i, q := range queries {
+		most := q.Limit
+		if n := len(q.Addresses); n > 1 {
+			most = min(most, max(16, most/n))
+		}
+		for range q.Addresses {
+			parts = append(parts, part{query: i, most: most})
+		}
+	}
+	return parts
+}
+
 // readPages reads as Store.Pages promises, up to the given present, in one round trip while payloads are small.
-func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, through present) ([]core.Page, error) {
-	consumers := make([]string, len(queries))
-	cursors := make([]int64, len(queries))
-	limits := make([]int32, len(queries))
+func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, through present, maxPayload int) ([]core.Page, error) {
+	parts := parts(queries)
+	addresses := make([]string, 0, len(parts))
+	cursors := make([]int64, len(parts))
+	limits := make([]int32, len(parts))
+	types := make([]*string, len(parts))
+	typed := false
+	for i, p := range parts {
+		q := queries[p.query]
+		cursors[i], limits[i] = q.After, int32(p.most) //nolint:gosec // bounded by the pager
+		if len(q.Types) > 0 {
+			list := strings.Join(q.Types, "\n")
+			types[i], typed = &list, true
+		}
+	}
 	pages := make([]core.Page, len(queries))
 	for i, q := range queries {
-		consumers[i], cursors[i], limits[i] = q.Consumer, q.After, int32(q.Limit) //nolint:gosec // bounded by the pager
+		addresses = append(addresses, q.Addresses...)
 		pages[i] = core.Page{Next: max(q.After, through.newest), Newest: through.newest}
 	}
 	var standby bool
@@ -75,11 +138,12 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 		var batch pgx.Batch
 		batch.Queue(setPlanner)
 		read(&batch)
-		batch.Queue(selectPruned, consumers).Query(func(rows pgx.Rows) error {
+		batch.Queue(selectPruned, addresses).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				v := rows.RawValues()
+				page := &pages[parts[bigint(v[0])-1].query]
 				// An event above the watermark can have been deleted, but is no position to go on from.
-				pages[bigint(v[0])-1].Pruned = min(bigint(v[1]), through.newest)
+				page.Pruned = max(page.Pruned, min(bigint(v[1]), through.newest))
 			}
 			return rows.Err()
 		})
@@ -88,23 +152,28 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 	}
 
 	err := send(func(batch *pgx.Batch) {
-		batch.Queue(selectPages, consumers, cursors, limits, through.watermark).Query(func(rows pgx.Rows) error {
-			return collectPages(rows, queries, pages)
-		})
+		collect := func(rows pgx.Rows) error { return collectParts(rows, queries, parts) }
+		if typed {
+			looked := max(maxLooked/len(parts), 100)
+			batch.Queue(selectTypedPages, addresses, cursors, limits, through.watermark, types, int64(looked)).Query(collect)
+		} else {
+			batch.Queue(selectPages, addresses, cursors, limits, through.watermark).Query(collect)
+		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read pages: %w", err)
+		return nil, fmt.Errorf("read pages: %w", unreadable(err))
 	}
+	mergeParts(parts, queries, pages)
 	if large := withoutPayload(pages); len(large) > 0 {
-		var filled *int
+		var filled filling
 		err := send(func(batch *pgx.Batch) {
-			filled = queuePayloads(batch, large[:min(len(large), maxLarge)])
+			filled.queue(batch, large[:min(len(large), maxLarge)], maxPayload)
 		})
 		if err != nil {
-			return nil, fmt.Errorf("read the large payloads of pages: %w", err)
+			return nil, fmt.Errorf("read the large payloads of pages: %w", unreadable(err))
 		}
-		if rest := large[*filled:]; len(rest) > 0 {
-			pages = cutPages(pages, rest[0])
+		if rest := large[filled.done:]; len(rest) > 0 {
+			pages = cutPages(pages, rest[0], filled.stopped)
 		}
 		dropDeleted(pages)
 	}
@@ -121,31 +190,77 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 	return pages, nil
 }
 
-// collectPages sorts the rows of selectPages into pages.
-func collectPages(rows pgx.Rows, queries []core.PageQuery, pages []core.Page) error {
+// collectParts sorts the rows of selectPages into parts.
+func collectParts(rows pgx.Rows, queries []core.PageQuery, parts []part) error {
 	var decoder decoder
 	for rows.Next() {
 		v := rows.RawValues()
-		i := bigint(v[0]) - 1
+		p := &parts[bigint(v[0])-1]
+		q := queries[p.query]
+		if v[5][0] != 0 { // the last that was looked at
+			p.more, p.through = true, bigint(v[1])
+			if !q.Types.Want(string(v[2])) {
+				continue
+			}
+		}
 		e, err := decoder.event(v[1], v[2], v[3], v[4])
 		if err != nil {
 			return err
 		}
-		e.Consumer = queries[i].Consumer
-		pages[i].Events = append(pages[i].Events, e)
+		p.events = append(p.events, e)
 	}
-	for i := range pages {
-		slices.SortFunc(pages[i].Events, byID)
-		if n := len(pages[i].Events); n > 0 {
-			// The newest position was looked for before, and an event may have come since up to the watermark: where a
-			// repair by setval took the sequence back, to its newest event, in between.
-			pages[i].Next = max(pages[i].Next, pages[i].Events[n-1].ID)
-		}
-		if limit := queries[i].Limit; len(pages[i].Events) > limit {
-			cutPage(&pages[i], limit)
+	n := 0
+	for _, q := range queries {
+		for _, address := range q.Addresses {
+			p := &parts[n]
+			for _, e := range p.events {
+				e.Consumer = address
+			}
+			slices.SortFunc(p.events, byID)
+			if len(p.events) > p.most {
+				p.events = p.events[:p.most]
+				p.more, p.through = true, p.events[p.most-1].ID
+			}
+			n++
 		}
 	}
 	return rows.Err()
+}
+
+// mergeParts makes pages of their parts: in order, and up to where all parts are complete.
+func mergeParts(parts []part, queries []core.PageQuery, pages []core.Page) {
+	for _, p := range parts {
+		page := &pages[p.query]
+		if p.more {
+			if !page.More || p.through < page.Next {
+				page.Next = p.through
+			}
+			page.More = true
+		}
+		if page.Events == nil {
+			page.Events = p.events
+		} else {
+			page.Events = append(page.Events, p.events...)
+		}
+	}
+	for i := range pages {
+		page := &pages[i]
+		if len(queries[i].Addresses) > 1 {
+			slices.SortFunc(page.Events, byID)
+			if page.More {
+				n, _ := slices.BinarySearchFunc(page.Events, page.Next+1, func(e *core.Event, id int64) int { return cmp.Compare(e.ID, id) })
+				page.Events = page.Events[:n]
+			}
+		}
+		if n := len(page.Events); n > 0 && !page.More {
+			// The newest position was looked for before, and an event may have come since up to the watermark: where a
+			// repair by setval took the sequence back, to its newest event, in between.
+			page.Next = max(page.Next, page.Events[n-1].ID)
+		}
+		if limit := queries[i].Limit; len(page.Events) > limit {
+			cutPage(page, limit)
+		}
+	}
 }
 
 func withoutPayload(pages []core.Page) (events []*core.Event) {
@@ -159,11 +274,15 @@ func withoutPayload(pages []core.Page) (events []*core.Event) {
 	return events
 }
 
-// cutPages ends the pages before one of their events. The page that begins with it is left out.
-func cutPages(pages []core.Page, before *core.Event) []core.Page {
+// cutPages ends the pages before one of their events. The page that begins with it is left out, or, if the event is
+// oversized, says so.
+func cutPages(pages []core.Page, before *core.Event, oversized bool) []core.Page {
 	for i := range pages {
 		n := slices.Index(pages[i].Events, before)
 		switch {
+		case n == 0 && oversized:
+			pages[i] = core.Page{Newest: pages[i].Newest, Pruned: pages[i].Pruned, More: true, Next: before.ID - 1, Oversized: before.ID}
+			return pages[:i+1]
 		case n == 0:
 			return pages[:i]
 		case n > 0:

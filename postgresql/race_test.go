@@ -62,7 +62,7 @@ func (f naiveFollower) Read(ctx context.Context, after int64, _ []string) (core.
 
 func (s naive) Pages(ctx context.Context, queries []core.PageQuery, _ int64) ([]core.Page, error) {
 	q := queries[0]
-	events, err := s.after(ctx, "where id > $1 and subscriber = $2 order by id limit $3", q.After, q.Consumer, q.Limit)
+	events, err := s.after(ctx, "where id > $1 and subscriber = $2 order by id limit $3", q.After, q.Addresses, q.Limit)
 	page := core.Page{Events: events, Next: q.After, More: len(events) == q.Limit}
 	if len(events) > 0 {
 		page.Next = events[len(events)-1].ID
@@ -203,13 +203,13 @@ func TestHealthIsDownWithoutAServerAndUpAgain(t *testing.T) {
 	hub := live(t, open(t, server.DSN()))
 	exec(t, connect(t, server.DSN()), insert)
 	first := next(t, hub, 0)
-	if reason := hub.Healthy(); reason != "" {
+	if reason := hub.Down(); reason != "" {
 		t.Errorf("down although an event was delivered: %s", reason)
 	}
 	if err := server.Halt(true); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the hub to be down", func() bool { return hub.Healthy() != "" })
+	until(t, "the hub to be down", func() bool { return hub.Down() != "" })
 	if err := server.Resume(); err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func TestHealthIsDownWithoutAServerAndUpAgain(t *testing.T) {
 	if len(second.Events) != 1 || second.Events[0].ID <= first.Cursor {
 		t.Errorf("after the crash got %d events, want the new one alone", len(second.Events))
 	}
-	until(t, "the hub to be up", func() bool { return hub.Healthy() == "" })
+	until(t, "the hub to be up", func() bool { return hub.Down() == "" })
 }
 
 func TestOneConnectionWhileNobodyReplays(t *testing.T) {

@@ -1,6 +1,7 @@
 package postgresql
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"fmt"
@@ -65,6 +66,10 @@ func (d *decoder) event(id, typ, ts, payload []byte) (*core.Event, error) {
 	}
 	e.Type = d.typ
 	if payload != nil {
+		if len(payload) >= decoderBytes {
+			e.Payload = compact(payload)
+			return e, nil
+		}
 		start := len(d.payloads)
 		d.payloads = core.AppendCompact(d.payloads, payload)
 		e.Payload = d.payloads[start:len(d.payloads):len(d.payloads)]
@@ -79,16 +84,25 @@ func event(id, typ, ts, payload []byte) (*core.Event, error) {
 		return nil, err
 	}
 	if payload != nil {
-		e.Payload = core.AppendCompact(make([]byte, 0, len(payload)), payload)
+		e.Payload = compact(payload)
 	}
 	return e, nil
+}
+
+// compact returns a payload without white space, in memory of its own that is hardly larger than it.
+func compact(payload []byte) []byte {
+	b := core.AppendCompact(make([]byte, 0, len(payload)), payload)
+	if len(b) < cap(b)-cap(b)/8 {
+		return bytes.Clone(b)
+	}
+	return b
 }
 
 func byID(a, b *core.Event) int { return cmp.Compare(a.ID, b.ID) }
 
 func decode(e *core.Event, id, ts []byte) error {
 	if len(id) != 8 || len(ts) != 8 {
-		return fmt.Errorf("an event's row is not in PostgreSQL's binary format")
+		return fmt.Errorf("%w: its row is not in PostgreSQL's binary format", core.ErrUnreadable)
 	}
 	e.ID, e.Timestamp = bigint(id), timestamp(ts)
 	return nil

@@ -172,8 +172,8 @@ func (s *Solo) connect(ctx context.Context) error {
 // read reads pages up to the present until one has an event that is wanted or there are no more.
 func (s *Solo) read(ctx context.Context, p core.Poll, cursor int64, now present, deadline time.Time) (core.Batch, error) {
 	for {
-		query := core.PageQuery{Consumer: p.Consumer, After: cursor, Limit: p.Limit}
-		pages, err := readPages(ctx, s.conn.Conn, []core.PageQuery{query}, now)
+		query := core.PageQuery{Addresses: append([]string{p.Consumer}, p.Topics...), After: cursor, Types: p.Types, Limit: p.Limit}
+		pages, err := readPages(ctx, s.conn.Conn, []core.PageQuery{query}, now, defaultMaxPayload)
 		if err != nil {
 			return core.Batch{}, err
 		}

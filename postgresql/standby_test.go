@@ -41,7 +41,7 @@ func TestAStandbyIsRefused(t *testing.T) {
 	t.Cleanup(solo.Close)
 	page := func(known int64) func(context.Context) error {
 		return func(ctx context.Context) error {
-			_, err := store.Pages(ctx, []core.PageQuery{{Consumer: "toto", Limit: 10}}, known)
+			_, err := store.Pages(ctx, []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, known)
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package postgresql
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/event-piper/event-piper/core"
@@ -34,26 +36,32 @@ type Config struct {
 	Name string
 	// Pagers is how many connections, besides the live end's, history takes at most.
 	Pagers int
-	Log    *slog.Logger // nil is silence
+	// MaxPayload bounds the bytes of a payload: a larger one is not read, and its readers are told. 0 stands for 16 MB.
+	MaxPayload int
+	Log        *slog.Logger // nil is silence
 }
 
 // Store implements core.Store: the live end over a connection of its own, history over a small pool that
 // holds none while nobody replays.
 type Store struct {
 	// Set at construction.
-	log   *slog.Logger
-	pages *target // of the connections for history
-	live  *target // of the live end
-	apart bool    // the two lead through different doors
-	pool  *pgxpool.Pool
+	log        *slog.Logger
+	pages      *target // of the connections for history
+	live       *target // of the live end
+	apart      bool    // the two lead through different doors
+	pool       *pgxpool.Pool
+	maxPayload int
 
 	shared   atomic.Bool // a pooler is in between
 	followed atomic.Bool // the live end has been reached once
 }
 
+// defaultMaxPayload is Config.MaxPayload unless it is set.
+const defaultMaxPayload = 16 << 20
+
 // Open prepares a store. It connects to nothing yet.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	s := &Store{log: c.Log, apart: c.ListenURL != ""}
+	s := &Store{log: c.Log, apart: c.ListenURL != "", maxPayload: cmp.Or(c.MaxPayload, defaultMaxPayload)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -158,5 +166,18 @@ func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, known int64
 			return nil, err
 		}
 	}
-	return readPages(ctx, conn.Conn(), queries, through)
+	return readPages(ctx, conn.Conn(), queries, through, s.maxPayload)
+}
+
+// unreadable marks the errors of a read that come from what it was to return: from damaged rows, from values that have
+// no form in UTF-8, from what is larger than a message can be. PostgreSQL's manual, appendix A, has the classes.
+func unreadable(err error) error {
+	var p *pgconn.PgError
+	if errors.As(err, &p) && len(p.Code) == 5 {
+		switch p.Code[:2] {
+		case "22", "54", "XX":
+			return fmt.Errorf("%w: %w", core.ErrUnreadable, err)
+		}
+	}
+	return err
 }

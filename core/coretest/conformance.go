@@ -28,6 +28,8 @@ func TestStore(t *testing.T, open func(t *testing.T) Harness) {
 		{"pages end early, and answer a prefix, when payloads are large", (*suite).largePages},
 		{"a large event makes a read of its own", (*suite).largeEvents},
 		{"a read of many events is cut short", (*suite).manyEvents},
+		{"pages have the types they were asked for", (*suite).typedPages},
+		{"a page merges several addresses", (*suite).mergedPages},
 		{"retention is reported", (*suite).prunedPages},
 		{"retention above the watermark is no position", (*suite).prunedAboveWatermark},
 		{"a cursor beyond every id is ahead", (*suite).ahead},
@@ -110,7 +112,7 @@ func (s *suite) read(f core.Follower, after int64, consumers ...string) core.Rea
 
 func (s *suite) page(consumer string, after int64, limit int) core.Page {
 	s.Helper()
-	pages, err := s.Pages(s.ctx, []core.PageQuery{{Consumer: consumer, After: after, Limit: limit}}, 0)
+	pages, err := s.Pages(s.ctx, []core.PageQuery{{Addresses: []string{consumer}, After: after, Limit: limit}}, 0)
 	s.ok(err)
 	if len(pages) != 1 {
 		s.Fatalf("one query was answered with %d pages, want 1", len(pages))
@@ -252,6 +254,91 @@ func (s *suite) walk() {
 	}
 }
 
+// walkAll walks through all pages of a query.
+func (s *suite) walkAll(q core.PageQuery) (events []*core.Event, cursor int64, reads int) {
+	s.Helper()
+	for more := true; more; reads++ {
+		if reads > 1000 {
+			s.Fatalf("no end of pages after %d", q.After)
+		}
+		pages, err := s.Pages(s.ctx, []core.PageQuery{q}, 0)
+		s.ok(err)
+		p := pages[0]
+		if len(p.Events) > q.Limit || p.More && p.Next <= q.After {
+			s.Fatalf("a page after %d has %d events and goes on after %d, want at most %d events, and some way", q.After, len(p.Events), p.Next, q.Limit)
+		}
+		events, q.After, more = append(events, p.Events...), p.Next, p.More
+	}
+	return events, q.After, reads
+}
+
+func (s *suite) typedPages() {
+	tx := s.begin()
+	var want []int64
+	for i := range 1500 {
+		typ := "common"
+		if i%300 == 299 {
+			typ = "rare"
+		}
+		id, err := tx.Insert(s.ctx, "toto", typ, `1`)
+		s.ok(err)
+		if typ == "rare" {
+			want = append(want, id)
+		}
+	}
+	s.ok(tx.Commit(s.ctx))
+	newest := s.newest(s.follow())
+	for _, limit := range []int{1, 2, 1000} {
+		q := core.PageQuery{Addresses: []string{"toto"}, Types: core.Types{"none", "rare"}, Limit: limit}
+		got, cursor, reads := s.walkAll(q)
+		s.wantIDs(fmt.Sprint("rare ones, by ", limit), got, want...)
+		if cursor != newest {
+			s.Errorf("the pages end at %d, want %d", cursor, newest)
+		}
+		if reads > 20 {
+			s.Errorf("%d pages of up to %d events, want few", reads, limit)
+		}
+	}
+	got, _, _ := s.walkAll(core.PageQuery{Addresses: []string{"toto"}, Types: core.Types{"common"}, Limit: 1000})
+	if len(got) != 1495 {
+		s.Errorf("%d common events, want 1495", len(got))
+	}
+}
+
+func (s *suite) mergedPages() {
+	var want, rare []int64
+	for i := range 60 {
+		address := fmt.Sprint("address-", i*i%5)
+		tx := s.begin()
+		typ := "common"
+		if i%7 == 0 {
+			typ = "rare"
+		}
+		id, err := tx.Insert(s.ctx, address, typ, `1`)
+		s.ok(err)
+		s.ok(tx.Commit(s.ctx))
+		if address != "address-0" {
+			want = append(want, id)
+			if typ == "rare" {
+				rare = append(rare, id)
+			}
+		}
+	}
+	addresses := []string{"address-1", "address-2", "address-3", "address-4", "nobody"}
+	for _, limit := range []int{1, 3, 10, 1000} {
+		got, _, _ := s.walkAll(core.PageQuery{Addresses: addresses, Limit: limit})
+		s.wantIDs(fmt.Sprint("merged, by ", limit), got, want...)
+		got, _, _ = s.walkAll(core.PageQuery{Addresses: addresses, Types: core.Types{"rare"}, Limit: limit})
+		s.wantIDs(fmt.Sprint("merged rare ones, by ", limit), got, rare...)
+	}
+	s.ok(s.Delete(s.ctx, "address-4", want[10]))
+	pages, err := s.Pages(s.ctx, []core.PageQuery{{Addresses: addresses, Limit: 10}}, 0)
+	s.ok(err)
+	if pages[0].Pruned == 0 {
+		s.Error("a page does not say that events of one of its addresses were deleted")
+	}
+}
+
 // noise is a payload of n bytes that no compression makes smaller.
 func noise(n int) string {
 	b := make([]byte, n/4*3)
@@ -266,7 +353,7 @@ func (s *suite) largePages() {
 	for i := range queries {
 		consumer := fmt.Sprint("consumer-", i)
 		want[consumer] = s.insert(consumer, large, large, large)
-		queries[i] = core.PageQuery{Consumer: consumer, Limit: 1000}
+		queries[i] = core.PageQuery{Addresses: []string{consumer}, Limit: 1000}
 	}
 	got := map[string][]*core.Event{}
 	rounds := 0
@@ -279,14 +366,15 @@ func (s *suite) largePages() {
 		again := slices.Clone(queries[len(pages):])
 		for i, p := range pages {
 			q := queries[i]
-			got[q.Consumer] = append(got[q.Consumer], p.Events...)
+			consumer := q.Addresses[0]
+			got[consumer] = append(got[consumer], p.Events...)
 			for _, e := range p.Events {
-				if e.Consumer != q.Consumer {
-					s.Errorf("the page of %s has an event of %s", q.Consumer, e.Consumer)
+				if e.Consumer != consumer {
+					s.Errorf("the page of %s has an event of %s", consumer, e.Consumer)
 				}
 			}
 			if p.More {
-				again = append(again, core.PageQuery{Consumer: q.Consumer, After: p.Next, Limit: q.Limit})
+				again = append(again, core.PageQuery{Addresses: q.Addresses, After: p.Next, Limit: q.Limit})
 			}
 		}
 		queries = again
@@ -301,15 +389,15 @@ func (s *suite) largePages() {
 
 func (s *suite) largeEvents() {
 	f := s.follow()
-	huge := noise(2 << 20)
-	ids := s.insert("toto", huge, huge, `1`)
+	large, huge := noise(400<<10), noise(4<<20)
+	ids := s.insert("toto", large, large, huge, large, `1`)
 	for name, r := range map[string]core.Read{"of the consumer": s.read(f, 0, "toto"), "of all": s.read(f, 0)} {
 		s.wantIDs(name, r.Events, ids...)
 		bytes, rounds := 0, 0
 		for _, e := range r.Events {
 			bytes += len(e.Payload)
 		}
-		if bytes > len(huge) {
+		if bytes > len(large) {
 			s.Errorf("%s: the read brought %d bytes of payloads, want large ones left out", name, bytes)
 		}
 		for rest := r.Events; len(rest) > 0; rounds++ {
@@ -321,13 +409,16 @@ func (s *suite) largeEvents() {
 			rest = rest[n:]
 		}
 		if rounds < 2 {
-			s.Errorf("%s: two payloads of %d bytes were read at once, want them bounded", name, len(huge))
+			s.Errorf("%s: three payloads of %d bytes were read at once, want them bounded", name, len(large))
 		}
-		for i, want := range []string{huge, huge, `1`} {
+		for i, want := range []string{large, large, "", large, `1`} {
 			if got := string(r.Events[i].Payload); got != want {
-				s.Errorf("%s: event %d has %d bytes, want the %d that were inserted", name, ids[i], len(got), len(want))
+				s.Errorf("%s: event %d has %d bytes, want %d: what was inserted, but nothing of the largest", name, ids[i], len(got), len(want))
 			}
 		}
+	}
+	if p := s.page("toto", ids[1], 1); len(p.Events) != 1 || string(p.Events[0].Payload) != huge {
+		s.Errorf("the page of the largest has %d events, want it", len(p.Events))
 	}
 }
 
@@ -362,8 +453,8 @@ func (s *suite) prunedPages() {
 		{"toto", others[0], nil},
 		{"titi", 0, nil},
 	} {
-		q := core.PageQuery{Consumer: test.consumer, After: test.after, Limit: 10}
-		p := s.page(q.Consumer, q.After, q.Limit)
+		q := core.PageQuery{Addresses: []string{test.consumer}, After: test.after, Limit: 10}
+		p := s.page(test.consumer, q.After, q.Limit)
 		got := p.Reset(q)
 		if (got == nil) != (test.want == nil) || got != nil && *got != *test.want {
 			s.Errorf("%s after %d: %v, want %v", test.consumer, test.after, got, test.want)
@@ -392,8 +483,8 @@ func (s *suite) prunedAboveWatermark() {
 func (s *suite) ahead() {
 	id := s.insert("toto", `1`)[0]
 	for after, want := range map[int64]bool{0: false, id: false, id + 1: true, core.MaxID: true} {
-		q := core.PageQuery{Consumer: "toto", After: after, Limit: 10}
-		p := s.page(q.Consumer, q.After, q.Limit)
+		q := core.PageQuery{Addresses: []string{"toto"}, After: after, Limit: 10}
+		p := s.page("toto", q.After, q.Limit)
 		if p.Ahead != want {
 			s.Errorf("after %d of %d: ahead is %t, want %t", after, id, p.Ahead, want)
 		}

@@ -54,14 +54,14 @@ func (f *follower) Newest(ctx context.Context) (int64, error) {
 }
 
 // Read implements core.Follower.
-func (f *follower) Read(ctx context.Context, after int64, consumers []string) (core.Read, error) {
+func (f *follower) Read(ctx context.Context, after int64, addresses []string) (core.Read, error) {
 	s := f.store
 	if err := f.fail(ctx, "Read", &s.calls.Read); err != nil {
 		return core.Read{}, err
 	}
 	selected := map[string]bool{}
-	for _, consumer := range consumers {
-		selected[consumer] = true
+	for _, address := range addresses {
+		selected[address] = true
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,10 +81,16 @@ func (f *follower) Read(ctx context.Context, after int64, consumers []string) (c
 			break
 		}
 		r.Position = e.ID
-		if consumers != nil && !selected[e.Consumer] {
+		if addresses != nil && !selected[e.Consumer] {
 			continue
 		}
-		r.Events = append(r.Events, copied(e, consumers != nil && len(e.Payload) <= smallPayload))
+		payload := addresses != nil && len(e.Payload) <= smallPayload
+		if payload {
+			if err := s.damaged(e); err != nil {
+				return core.Read{}, err
+			}
+		}
+		r.Events = append(r.Events, copied(e, payload))
 	}
 	return r, nil
 }
@@ -106,7 +112,10 @@ func (f *follower) FillPayloads(ctx context.Context, events []*core.Event) (int,
 			return i, nil
 		}
 		for _, stored := range s.after(e.ID - 1) {
-			if stored.ID == e.ID {
+			if err := s.damaged(stored); err != nil && stored.ID == e.ID {
+				return i, err
+			}
+			if stored.ID == e.ID && len(stored.Payload) <= largePayload {
 				e.Payload = stored.Payload
 			}
 			break

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -23,6 +24,8 @@ const (
 	// maxReadEvents bounds the events of a read, which come with payloads of up to smallPayload bytes.
 	maxReadEvents = 2000
 	smallPayload  = 1 << 10
+	// largePayload is what a larger one is left to history by.
+	largePayload = 1 << 20
 	// maxReadBytes bounds the payloads of pages and of FillPayloads; a larger one makes a read of its own.
 	maxReadBytes = 512 << 10
 )
@@ -54,6 +57,10 @@ type Faults struct {
 	// LoseRings keeps commits from ending a Wait early, RingAfter delays that.
 	LoseRings bool
 	RingAfter time.Duration
+	// Damaged tells the events that no read can return.
+	Damaged func(*core.Event) bool
+	// MaxPayload is what a larger payload is oversized by; 0 is no bound.
+	MaxPayload int
 	// MaxPages and MaxPayloads bound how many queries of Pages and events of FillPayloads are answered at a
 	// time, MaxPageEvents and MaxEvents the events of a page and of a Read; 0 is the store's own bound.
 	MaxPages, MaxPayloads, MaxPageEvents, MaxEvents int
@@ -234,32 +241,71 @@ func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, _ int64) ([
 	}
 	var pages []core.Page
 	for bytes := 0; len(pages) < len(queries) && bytes < maxReadBytes; {
-		pages = append(pages, s.page(queries[len(pages)], &bytes))
+		page, err := s.page(queries[len(pages)], &bytes)
+		if err != nil {
+			return nil, err
+		}
+		pages = append(pages, page)
 	}
 	return pages, nil
 }
 
-func (s *Store) page(q core.PageQuery, bytes *int) core.Page {
+// scanned bounds the events that a page of some types looks at.
+const scanned = 200
+
+func (s *Store) page(q core.PageQuery, bytes *int) (core.Page, error) {
 	if n := s.faults.MaxPageEvents; n > 0 {
 		q.Limit = min(q.Limit, n)
 	}
 	newest := s.newest()
 	page := core.Page{
 		Next: max(q.After, newest), Newest: newest,
-		Pruned: min(s.pruned[q.Consumer], newest), Ahead: q.After > s.sequence,
+		Ahead: q.After > s.sequence,
 	}
+	for _, address := range q.Addresses {
+		page.Pruned = max(page.Pruned, min(s.pruned[address], newest))
+	}
+	looked, last := 0, q.After
 	for _, e := range s.after(q.After) {
-		if e.Consumer != q.Consumer {
+		if !slices.Contains(q.Addresses, e.Consumer) {
+			continue
+		}
+		if looked++; looked > scanned && len(q.Types) > 0 {
+			page.More, page.Next = true, last
+			break
+		}
+		last = e.ID
+		if !q.Types.Want(e.Type) {
 			continue
 		}
 		if len(page.Events) == q.Limit || len(page.Events) > 0 && *bytes >= maxReadBytes {
 			page.More, page.Next = true, page.Events[len(page.Events)-1].ID
 			break
 		}
+		if err := s.damaged(e); err != nil {
+			return page, err
+		}
+		if n := s.faults.MaxPayload; n > 0 && len(e.Payload) > n {
+			page.More = true
+			if page.Next = q.After; len(page.Events) > 0 {
+				page.Next = page.Events[len(page.Events)-1].ID
+			} else {
+				page.Oversized = e.ID
+			}
+			break
+		}
 		page.Events = append(page.Events, copied(e, true))
 		*bytes += len(e.Payload)
 	}
-	return page
+	return page, nil
+}
+
+// damaged returns the error of a read that would return an event.
+func (s *Store) damaged(e *core.Event) error {
+	if s.faults.Damaged != nil && s.faults.Damaged(e) {
+		return fmt.Errorf("event %d: %w", e.ID, core.ErrUnreadable)
+	}
+	return nil
 }
 
 // copied returns an event as a read from a table would: nobody else has it.

@@ -204,7 +204,7 @@ func Run(c *Config, p Program) error {
 	m.Hub(hub)
 	s := &Service{
 		Log: log, Hub: hub, Mux: http.NewServeMux(), Metrics: m,
-		Health:       &health.Health{Down: func(*http.Request) string { return hub.Healthy() }},
+		Health:       &health.Health{Down: func(*http.Request) string { return hub.Down() }},
 		Authenticate: c.Web.Authenticate(authenticator, m.Refused),
 	}
 	forOperators := s.Mux

@@ -1,0 +1,104 @@
+package core
+
+import "errors"
+
+var (
+	// ErrBufferFull reports that this instance holds as much as it may of what clients have not received.
+	ErrBufferFull = errors.New("too much waits for slow clients")
+	// ErrBufferFullOfConsumer reports that the consumer's clients have left as much unread as they may.
+	ErrBufferFullOfConsumer = errors.New("too much waits for slow clients of this consumer")
+)
+
+const (
+	// defaultBuffer is the limit of a buffer that has none.
+	defaultBuffer = 64 << 20
+	// bufferShare is the part of the buffer that one consumer may take: a quarter.
+	bufferShare = 4
+)
+
+// buffer counts the bytes that an instance holds between the read of the table and the socket: pages of
+// history, what streams could not write, and the answers of polls until they are sent. The recent events are
+// not among them; they have a bound of their own. What is being read is not known yet and comes on top: at
+// most one read by each reader of history. The hub's mutex guards it.
+type buffer struct {
+	limit int
+	held  int
+	freed func() // called when something was let go
+}
+
+// add counts n more bytes for a consumer, or fewer if n is negative.
+func (b *buffer) add(owner *tail, n int) {
+	b.held += n
+	owner.held += n
+	if n < 0 {
+		b.freed()
+	}
+}
+
+// room reports whether more history may be read for a consumer: nil, ErrBufferFullOfConsumer or ErrBufferFull.
+// A quarter of the buffer stays free of history, for the streams that stall meanwhile.
+func (b *buffer) room(owner *tail) error {
+	switch {
+	case b.full():
+		return ErrBufferFull
+	case owner.held >= b.limit/bufferShare:
+		return ErrBufferFullOfConsumer
+	}
+	return nil
+}
+
+// full reports that no more history may be read, for nobody.
+func (b *buffer) full() bool { return b.held >= b.limit-b.limit/4 }
+
+// fits reports whether n more bytes of what was read may be kept for a consumer. One that keeps nothing yet may
+// keep an event of any size, as otherwise it would never get it.
+func (b *buffer) fits(owner *tail, n int) error {
+	switch {
+	case n <= 0:
+		return nil
+	case b.held > 0 && b.held+n > b.limit:
+		return ErrBufferFull
+	case owner.held > 0 && owner.held+n > b.limit/bufferShare:
+		return ErrBufferFullOfConsumer
+	}
+	return nil
+}
+
+// pin counts an event's encoding, once for all sessions that keep it.
+func (b *buffer) pin(e *Event, owner *tail) {
+	if e.keepers++; e.keepers == 1 {
+		e.keeper = owner
+		b.add(owner, len(e.Payload))
+	}
+}
+
+// unpin takes one pin back.
+func (b *buffer) unpin(e *Event) {
+	if e.keepers--; e.keepers == 0 {
+		b.add(e.keeper, -len(e.Payload))
+		e.keeper = nil
+	}
+}
+
+// hold counts a page for one more session. Sessions that asked for the same page share it.
+func (b *buffer) hold(page *Page) {
+	if page.holders++; page.holders == 1 {
+		for _, e := range page.Events {
+			page.bytes += weight(e)
+		}
+		b.add(page.owner, page.bytes)
+	}
+}
+
+// release lets a session's part of a page go, if there is one.
+func (b *buffer) release(page *Page) {
+	if page == nil {
+		return
+	}
+	if page.holders--; page.holders == 0 {
+		b.add(page.owner, -page.bytes)
+	}
+}
+
+// weight estimates the memory that an event takes with its encoding.
+func weight(e *Event) int { return 256 + cap(e.Payload) + len(e.Payload) }
