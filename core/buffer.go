@@ -12,7 +12,8 @@ var (
 const (
 	// defaultBuffer is the limit of a buffer that has none.
 	defaultBuffer = 64 << 20
-	// bufferShare is the part of the buffer that one consumer may take: a quarter.
+	// bufferShare is the part of the buffer that one consumer may take for pages, and for what its readers keep: a
+	// quarter each.
 	bufferShare = 4
 )
 
@@ -26,10 +27,20 @@ type buffer struct {
 	freed func() // called when something was let go
 }
 
-// add counts n more bytes for a consumer, or fewer if n is negative.
-func (b *buffer) add(owner *tail, n int) {
+// read counts n more bytes of pages for a consumer, or fewer if n is negative.
+func (b *buffer) read(owner *tail, n int) {
+	owner.read += n
+	b.add(n)
+}
+
+// keep does the same for what its readers keep.
+func (b *buffer) keep(owner *tail, n int) {
+	owner.kept += n
+	b.add(n)
+}
+
+func (b *buffer) add(n int) {
 	b.held += n
-	owner.held += n
 	if n < 0 {
 		b.freed()
 	}
@@ -41,7 +52,7 @@ func (b *buffer) room(owner *tail) error {
 	switch {
 	case b.full():
 		return ErrBufferFull
-	case owner.held >= b.limit/bufferShare:
+	case owner.read >= b.limit/bufferShare || owner.kept >= b.limit/bufferShare:
 		return ErrBufferFullOfConsumer
 	}
 	return nil
@@ -58,7 +69,7 @@ func (b *buffer) fits(owner *tail, n int) error {
 		return nil
 	case b.held > 0 && b.held+n > b.limit:
 		return ErrBufferFull
-	case owner.held > 0 && owner.held+n > b.limit/bufferShare:
+	case owner.kept > 0 && owner.kept+n > b.limit/bufferShare:
 		return ErrBufferFullOfConsumer
 	}
 	return nil
@@ -68,14 +79,14 @@ func (b *buffer) fits(owner *tail, n int) error {
 func (b *buffer) pin(e *Event, owner *tail) {
 	if e.keepers++; e.keepers == 1 {
 		e.keeper = owner
-		b.add(owner, len(e.Payload))
+		b.keep(owner, len(e.Payload))
 	}
 }
 
 // unpin takes one pin back.
 func (b *buffer) unpin(e *Event) {
 	if e.keepers--; e.keepers == 0 {
-		b.add(e.keeper, -len(e.Payload))
+		b.keep(e.keeper, -len(e.Payload))
 		e.keeper = nil
 	}
 }
@@ -86,7 +97,7 @@ func (b *buffer) hold(page *Page) {
 		for _, e := range page.Events {
 			page.bytes += weight(e)
 		}
-		b.add(page.owner, page.bytes)
+		b.read(page.owner, page.bytes)
 	}
 }
 
@@ -96,7 +107,7 @@ func (b *buffer) release(page *Page) {
 		return
 	}
 	if page.holders--; page.holders == 0 {
-		b.add(page.owner, -page.bytes)
+		b.read(page.owner, -page.bytes)
 	}
 }
 

@@ -10,7 +10,7 @@
 // A [Hub] follows a [Store] with one [Follower] for all readers of an instance (follow.go). It reads every
 // event once, appends it to the tail of its consumer (tail.go), and wakes the sessions of that consumer. A
 // [Session] is a cursor (session.go): it takes what follows the cursor from the tail, or, when the cursor is
-// older than the tail, from history (pager.go). Neither replay nor a slow reader has a queue.
+// older than the tail, from history (history.go, read by pager.go, counted by buffer.go). Neither replay nor a slow reader has a queue.
 //
 // # Guarantees
 //
@@ -19,8 +19,10 @@
 //   - One session delivers every committed event of its consumer after its cursor exactly once, in
 //     ascending order of ids. Across sessions the reader's cursor decides: at least once.
 //   - A cursor that cannot be continued without a gap is answered with a [ResetError], never silently.
-//   - Memory is bounded by [Limits]: by the number of sessions, the bytes of the tails, and about 64 MB of
-//     history that was read and is not taken yet. A consumer's empty tail lingers for a minute or two.
+//   - Memory is bounded by [Limits]: by the number of sessions, the bytes of the tails, and the buffer: pages of
+//     history from when they are read until they are written, what streams could not write, and the answers of
+//     polls. One consumer takes a quarter of it at most, or one event. On top come what is being read, one read
+//     for each reader of history, and the kernel's socket buffers. An empty tail lingers for a minute or two.
 //
 // # Who may import what
 //

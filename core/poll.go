@@ -117,7 +117,6 @@ func (s *Session) answer(events []*Event) (Batch, error) {
 	b := Batch{Events: events, Cursor: s.Cursor(), More: s.More(), session: s}
 	s.Discard()
 	if err := s.Keep(bytes, nil); err != nil {
-		s.hub.overfull()
 		return Batch{}, err
 	}
 	return b, nil
@@ -136,11 +135,4 @@ func (s *Session) withheld() error {
 		h.counters.Overfull++
 	}
 	return err
-}
-
-// overfull counts a reader that ended because the buffer was full.
-func (h *Hub) overfull() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.counters.Overfull++
 }

@@ -225,14 +225,18 @@ func (s *Session) Keep(bytes int, shared *Event) error {
 		return nil
 	}
 	s.written()
+	if h.buffer.room(s.owner()) != nil {
+		s.history.park() // others can use the room while this client takes its time
+	}
 	need := bytes
 	if shared != nil && shared.keepers == 0 {
 		need += len(shared.Payload)
 	}
 	if err := h.buffer.fits(s.owner(), need); err != nil {
+		h.counters.Overfull++
 		return err
 	}
-	h.buffer.add(s.owner(), bytes)
+	h.buffer.keep(s.owner(), bytes)
 	s.kept = bytes
 	if shared != nil {
 		h.buffer.pin(shared, s.owner())
@@ -245,7 +249,7 @@ func (s *Session) Keep(bytes int, shared *Event) error {
 func (s *Session) written() {
 	s.history.written()
 	if s.kept > 0 {
-		s.hub.buffer.add(s.owner(), -s.kept)
+		s.hub.buffer.keep(s.owner(), -s.kept)
 		s.kept = 0
 	}
 	if s.pinned != nil {

@@ -17,8 +17,8 @@ type tail struct {
 	follows []*follow
 	// owned counts the sessions of the consumer whose own address this is.
 	owned int
-	// held is what they hold of the buffer.
-	held int
+	// read and kept are what they hold of the buffer: pages, and what their readers could not write.
+	read, kept int
 	// woken marks a tail that the running publish has given events.
 	woken bool
 	// left is when the last session went, if there is none; leaving that the tail stands in hub.leaving, where it

@@ -50,6 +50,15 @@ func appendBatch(b []byte, batch core.Batch) []byte {
 	return append(b, '}')
 }
 
+// batchSize is about how long the body is, a little more rather than less.
+func batchSize(batch *core.Batch) int {
+	n := 100
+	for _, e := range batch.Events {
+		n += len(e.Payload) + len(e.Type) + 120
+	}
+	return n
+}
+
 func appendEvent(b []byte, e *core.Event) []byte {
 	b = append(b, `{"id":`...)
 	b = strconv.AppendInt(b, e.ID, 10)

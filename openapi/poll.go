@@ -117,7 +117,7 @@ func (c Config) poll(ctx context.Context, in *pollInput) (*pollOutput, error) {
 			ctx.SetHeader("Preference-Applied", in.applied)
 		}
 		defer batch.Release()
-		writeBatch(ctx, batch)
+		writeBatch(ctx, &batch)
 	}}, nil
 }
 
@@ -155,9 +155,11 @@ var compress = func() func(http.Handler) http.HandlerFunc {
 
 // writeBatch answers with a batch. The deadline is taken back for the connection's next request, and what is
 // buffered must leave before it is. Without a connection behind w there is nothing to wait for.
-func writeBatch(ctx huma.Context, batch core.Batch) {
+func writeBatch(ctx huma.Context, batch *core.Batch) {
 	r, w := humago.Unwrap(ctx)
-	body := appendBatch(nil, batch)
+	body := appendBatch(make([]byte, 0, batchSize(batch)), *batch)
+	batch.Events = nil // from now on the body is what waits for the client
+	batch.Built(cap(body))
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	conn := http.NewResponseController(w)

@@ -27,13 +27,13 @@ func (*Problem) TransformSchema(schemas huma.Registry, s *huma.Schema) *huma.Sch
 		"status": "The HTTP status.",
 		"detail": "What is wrong with this request, and what can be done about it.",
 		"reason": "Why a cursor cannot be continued (410).",
-		"oldest": "The cursor from which nothing of this consumer was deleted (410).",
+		"oldest": "The cursor from which nothing of this consumer was deleted, or the id of the oversized event (410).",
 		"newest": "The cursor of a reader that has seen everything (410).",
 		"errors": "What is wrong with each parameter (422).",
 	} {
 		s.Properties[name].Description = description
 	}
-	s.Properties["reason"].Enum = []any{string(core.Pruned), string(core.Ahead)}
+	s.Properties["reason"].Enum = []any{string(core.Pruned), string(core.Ahead), string(core.Oversized)}
 	detail := schemas.SchemaFromRef(s.Properties["errors"].Items.Ref)
 	detail.Required = []string{"message", "location"}
 	detail.Properties["message"].Description = "What is wrong."
@@ -80,8 +80,9 @@ const statusClientGone = 499
 
 // resetDetails tell what to do about a cursor that cannot be continued.
 var resetDetails = map[core.Reason]string{
-	core.Pruned: "events after this cursor have been deleted: go on from oldest, and fetch again what they told",
-	core.Ahead:  "the cursor is beyond the newest event, as after a restore: go on from newest, and fetch again what may have changed",
+	core.Pruned:    "events after this cursor have been deleted: go on from oldest, and fetch again what they told",
+	core.Oversized: "the event oldest is larger than what is delivered: go on from oldest, its id, and fetch elsewhere what it told",
+	core.Ahead:     "the cursor is beyond the newest event, as after a restore: go on from newest, and fetch again what may have changed",
 }
 
 // problem maps an error of the domain to what the client may know of it. It is the only place that does.
@@ -94,6 +95,10 @@ func (c Config) problem(ctx context.Context, err error) *Problem {
 		p.Reason, p.Oldest, p.Newest = string(reset.Reason), &reset.Oldest, &reset.Newest
 	case errors.Is(err, core.ErrTooManySessionsOfConsumer):
 		p = problem.RetryLater(http.StatusTooManyRequests, core.ErrTooManySessionsOfConsumer.Error())
+	case errors.Is(err, core.ErrBufferFullOfConsumer):
+		p = problem.RetryLater(http.StatusTooManyRequests, core.ErrBufferFullOfConsumer.Error())
+	case errors.Is(err, core.ErrBufferFull):
+		p = problem.RetryLater(http.StatusServiceUnavailable, core.ErrBufferFull.Error())
 	case errors.Is(err, core.ErrTooManySessions):
 		p = problem.RetryLater(http.StatusServiceUnavailable, core.ErrTooManySessions.Error())
 	case clientClosed(ctx):

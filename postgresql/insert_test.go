@@ -182,8 +182,7 @@ func TestALargePayloadIsDeliveredFromHistory(t *testing.T) {
 	if err != nil || len(r.Events) != 1 || r.Events[0].Payload != nil {
 		t.Errorf("live: %d events (%v), want the large one without its payload", len(r.Events), err)
 	}
-	store := open(t, dsn)
-	_ = 0 // 21 << 20
+	store := openWith(t, postgresql.Config{URL: dsn, Name: "event-piper test", Pagers: 2, MaxPayload: 21 << 20})
 	if got := history(t, store, "toto"); len(got) != 1 || string(got[0].Payload) != large {
 		t.Errorf("history: %d events, want the large one", len(got))
 	}
@@ -198,8 +197,7 @@ func TestAnOversizedPayloadIsNotRead(t *testing.T) {
 	exec(t, conn, `insert into events (type, subscriber, payload)
 		select 'insert', 'toto', to_json(case n when 3 then repeat('x', $1 + 1) when 4 then repeat('x', $1 - 100) else 'x' end)
 		from generate_series(1, 5) n`, size)
-	store := open(t, dsn)
-	_ = 0 // size
+	store := openWith(t, postgresql.Config{URL: dsn, Name: "event-piper test", Pagers: 2, MaxPayload: size})
 	var got []int64
 	var skipped int64
 	q := core.PageQuery{Addresses: []string{"toto"}, Limit: 10}

@@ -21,17 +21,19 @@ func (r *pageRows) Err() error { return nil }
 
 func (r *pageRows) RawValues() [][]byte {
 	number := func(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
-	return [][]byte{number(1), number(r.ids[r.at-1]), []byte("insert"), number(0), []byte("{}")}
+	return [][]byte{number(1), number(r.ids[r.at-1]), []byte("insert"), number(0), []byte("{}"), {0}}
 }
 
 // A repair of the sequence by setval, while no transaction is in flight, between the look at the newest position and
 // the page: the page has an event that is newer than the newest.
 func TestAPageEndsNowhereBeforeItsLastEvent(t *testing.T) {
-	queries := []core.PageQuery{{Consumer: "toto", After: 5, Limit: 10}}
+	queries := []core.PageQuery{{Addresses: []string{"toto"}, After: 5, Limit: 10}}
 	pages := []core.Page{{Next: 8, Newest: 8}}
-	if err := collectPages(&pageRows{ids: []int64{6, 9}}, queries, pages); err != nil {
+	parts := parts(queries)
+	if err := collectParts(&pageRows{ids: []int64{6, 9}}, queries, parts); err != nil {
 		t.Fatal(err)
 	}
+	mergeParts(parts, queries, pages)
 	if pages[0].Next != 9 {
 		t.Errorf("want a page with the events 6 and 9 to end at 9, got %d", pages[0].Next)
 	}

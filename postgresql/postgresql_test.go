@@ -60,7 +60,12 @@ func query[T any](t *testing.T, conn *pgx.Conn, sql string, args ...any) (v T) {
 
 func open(t *testing.T, dsn string) *postgresql.Store {
 	t.Helper()
-	store, err := postgresql.Open(t.Context(), postgresql.Config{URL: dsn, Name: "event-piper test", Pagers: 2})
+	return openWith(t, postgresql.Config{URL: dsn, Name: "event-piper test", Pagers: 2})
+}
+
+func openWith(t *testing.T, c postgresql.Config) *postgresql.Store {
+	t.Helper()
+	store, err := postgresql.Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}

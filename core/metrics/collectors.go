@@ -107,6 +107,12 @@ var hubReadings = []reading[core.Stats]{
 		func(s core.Stats) int64 { return s.ResetsAhead }, "reason", "ahead"),
 	counter("resets_total", resetsHelp,
 		func(s core.Stats) int64 { return s.ResetsPruned }, "reason", "pruned"),
+	counter("resets_total", resetsHelp,
+		func(s core.Stats) int64 { return s.ResetsOversized }, "reason", "oversized"),
+	gauge("buffer_bytes", "Bytes that were read and wait for clients.",
+		func(s core.Stats) float64 { return float64(s.BufferBytes) }),
+	counter("buffer_full_total", "Polls and streams that ended because too much waited for clients.",
+		func(s core.Stats) int64 { return s.Overfull }),
 
 	counter("events_delivered_total", deliveredHelp,
 		func(s core.Stats) int64 { return s.PollEvents }, "by", "poll"),

@@ -326,7 +326,6 @@ func (l *loop) turn(fs *fdStream, scratch *scratch) (more, done bool) {
 				return false, true
 			}
 			if fs.pending != nil {
-				fs.session.Discard() // nobody knows when the client reads on
 				return false, fs.late()
 			}
 		}
@@ -340,7 +339,9 @@ func (l *loop) turn(fs *fdStream, scratch *scratch) (more, done bool) {
 		}
 		written += n
 		if n < len(chunk) {
-			fs.keep(chunk[n:], scratch)
+			if fs.keep(chunk[n:], scratch) != nil {
+				return false, true // its client comes back for what it could not take
+			}
 		}
 	}
 	return true, false
@@ -352,6 +353,7 @@ func (fs *fdStream) flush() bool {
 	if n > 0 {
 		fs.pending = fs.pending[n:]
 		fs.stalled.Store(0)
+		fs.discarded.Store(false)
 	}
 	switch {
 	case err != nil:
@@ -367,7 +369,12 @@ func (fs *fdStream) flush() bool {
 // late reports that what is pending is not to be waited for: the stream is at its end anyway, or the client
 // has taken nothing for too long.
 func (fs *fdStream) late() bool {
-	if fs.server.now()-fs.stalled.Load() < int64(fs.server.config.WriteTimeout) {
+	stalled := time.Duration(fs.server.now() - fs.stalled.Load())
+	if stalled >= discardAfter {
+		fs.session.Discard()
+		fs.discarded.Store(true)
+	}
+	if stalled < fs.server.config.WriteTimeout {
 		return fs.ending.Load() || fs.over()
 	}
 	fs.server.stats.Stalled.Add(1)
@@ -378,11 +385,12 @@ func (fs *fdStream) late() bool {
 
 // keep holds on to the rest of a chunk. It is copied out of the worker's scratch, while the frame of a single
 // event stays shared.
-func (fs *fdStream) keep(rest []byte, scratch *scratch) {
+func (fs *fdStream) keep(rest []byte, scratch *scratch) error {
 	fs.pending = rest
 	if scratch.used {
 		fs.pending = bytes.Clone(rest)
 	}
+	return fs.kept(len(rest), scratch) //nolint:wrapcheck // only whether there is one matters
 }
 
 // write writes without blocking; a full socket is no error.

@@ -28,13 +28,10 @@ func (s *Server) servePlain(w http.ResponseWriter, r *http.Request, a ask) error
 	return nil // any other error says that the client is gone
 }
 
-// stallsAfter is how long a write may wait for the client before the session's history is given up meanwhile.
-const stallsAfter = 100 * time.Millisecond
-
 // write writes the stream until it is over, the client is gone, or a write fails.
 func (st *stream) write(ctx context.Context, w http.ResponseWriter, woken <-chan struct{}) error {
 	control := http.NewResponseController(w)
-	stalls := time.AfterFunc(stallsAfter, st.session.Discard) // nobody knows when the client reads on
+	stalls := time.AfterFunc(discardAfter, st.session.Discard) // nobody knows when the client reads on
 	defer stalls.Stop()
 	chunk, done := st.first(nil), false
 	for {
@@ -43,7 +40,7 @@ func (st *stream) write(ctx context.Context, w http.ResponseWriter, woken <-chan
 			if err := control.SetWriteDeadline(time.Now().Add(st.server.config.WriteTimeout)); err != nil {
 				return fmt.Errorf("set a write deadline: %w", err)
 			}
-			stalls.Reset(stallsAfter)
+			stalls.Reset(discardAfter)
 			n, err := w.Write(chunk)
 			stalls.Stop()
 			st.wrote(n)
@@ -54,7 +51,7 @@ func (st *stream) write(ctx context.Context, w http.ResponseWriter, woken <-chan
 				chunk, done = st.next(&scratch)
 			}
 		}
-		stalls.Reset(stallsAfter)
+		stalls.Reset(discardAfter)
 		err := control.Flush()
 		stalls.Stop()
 		if err != nil {

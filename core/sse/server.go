@@ -155,7 +155,7 @@ func (s *Server) end(st *stream) {
 func (s *Server) refuse(w http.ResponseWriter, err error) {
 	status, detail := http.StatusServiceUnavailable, err.Error()
 	switch {
-	case errors.Is(err, core.ErrTooManySessionsOfConsumer):
+	case errors.Is(err, core.ErrTooManySessionsOfConsumer), errors.Is(err, core.ErrBufferFullOfConsumer):
 		status = http.StatusTooManyRequests
 	case errors.Is(err, core.ErrTooManySessions), errors.Is(err, core.ErrUnavailable), errors.Is(err, errDraining):
 	default:

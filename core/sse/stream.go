@@ -34,6 +34,8 @@ type stream struct {
 	sent atomic.Int64
 	// stalled is since when the client has not taken what was written, 0 if it has.
 	stalled atomic.Int64
+	// discarded reports that the session's history has been given up meanwhile.
+	discarded atomic.Bool
 
 	slot slot // owned by the wheel
 }
@@ -67,13 +69,13 @@ func (st *stream) next(scratch *scratch) (chunk []byte, done bool) {
 		return scratch.use(st.last(st.heartbeat(b, st.server.retry()))), true
 	}
 	events, err := st.session.Take(scratch.events[:0], chunkEvents, chunkBytes)
-	scratch.events = events
+	scratch.events, scratch.shared = events, nil
 	if reset, ok := errors.AsType[*core.ResetError](err); ok {
 		return scratch.use(appendFrame(b, appendReset(nil, reset), st.chunked)), false
 	}
 	switch {
 	case len(events) == 1:
-		chunk = events[0].Encoded(encode)
+		chunk, scratch.shared = events[0].Encoded(encode), events[0]
 		if !st.chunked {
 			chunk = frameOf(chunk)
 		}
@@ -107,6 +109,19 @@ func appendEvents(b []byte, events []*core.Event, chunked bool) []byte {
 	return b
 }
 
+// discardAfter is how long a client may take nothing before the history that was read for its session is given up:
+// nobody knows when it goes on. A client that is merely slow does not make the database read a page again.
+const discardAfter = 2 * time.Second
+
+// kept tells the session that n bytes of the last chunk could not be written, and returns an error if that is more
+// than may wait.
+func (st *stream) kept(n int, scratch *scratch) error {
+	if scratch.used {
+		return st.session.Keep(n, nil)
+	}
+	return st.session.Keep(0, scratch.shared)
+}
+
 // over reports that the client has left or may not read any more.
 func (st *stream) over() bool {
 	return st.gone.Load() || !st.expires.IsZero() && !time.Now().Before(st.expires)
@@ -128,9 +143,12 @@ func (st *stream) heartbeatDue() int64 {
 // due is when the stream next has something to do unasked, in nanoseconds of the server's clock.
 func (st *stream) due() int64 {
 	c, now := &st.server.config, st.server.now()
-	due := min(st.heartbeatDue(), now+int64(c.WriteTimeout)) // the client may stall any moment
+	due := min(st.heartbeatDue(), now+int64(min(c.WriteTimeout, 2*discardAfter))) // the client may stall any moment
 	if since := st.stalled.Load(); since != 0 {
 		due = since + int64(c.WriteTimeout)
+		if !st.discarded.Load() {
+			due = min(due, since+int64(discardAfter))
+		}
 	}
 	// An expiry further away is looked at again by then.
 	if left := time.Until(st.expires); !st.expires.IsZero() && left < c.Heartbeat {
@@ -143,8 +161,9 @@ func (st *stream) due() int64 {
 type scratch struct {
 	events []*core.Event
 	bytes  []byte
-	// used reports that the last chunk is in bytes, not shared with other streams.
-	used bool
+	// used reports that the last chunk is in bytes; if not, it is the encoding of shared.
+	used   bool
+	shared *core.Event
 }
 
 func (s *scratch) use(b []byte) []byte {

@@ -51,10 +51,11 @@ type Config struct {
 	// DatabaseURL is a libpq connection string; what it leaves out comes from libpq's PG* variables.
 	DatabaseURL string
 	// ListenURL leads to the same database for the connection that listens, if DatabaseURL leads to a pooler.
-	ListenURL string
-	Web       web.Config
-	Auth      auth.Config
-	Limits    core.Limits
+	ListenURL  string
+	Web        web.Config
+	Auth       auth.Config
+	Limits     core.Limits
+	maxPayload int
 }
 
 // Define defines the settings; port is the default one.
@@ -70,6 +71,8 @@ func (c *Config) Define(s *settings.Set, port int) {
 	s.Int(&c.Limits.TailBytes, "TAIL_BYTES", 32<<20, settings.Between(1<<10, 1<<40), "Memory for recent events, which are delivered without the database.")
 	s.Duration(&c.Limits.HeldBackDown, "HELD_BACK_DOWN", 5*time.Minute, settings.Between(0, 24*time.Hour),
 		"Time for which one open transaction may hold back the events of all before the health check says DOWN; 0 is for ever.")
+	s.Int(&c.Limits.BufferBytes, "BUFFER_BYTES", 64<<20, settings.Between(1<<20, 1<<40), "Memory for what was read and waits for clients; a quarter of it for one consumer (429 above, 503 in all).")
+	s.Int(&c.maxPayload, "MAX_PAYLOAD_BYTES", 16<<20, settings.Between(1<<10, 1<<30), "Largest payload that is delivered; of a larger one its consumer is told (reset, 410).")
 
 	c.Auth.Define(s)
 	c.Web.Define(s, port)
@@ -177,7 +180,7 @@ func Run(c *Config, p Program) error {
 	}
 	log.Info("starting "+p.Name, "version", version(), "auth", c.Auth.Mode, "database", postgresql.Place(dsn), "address", server.Addr().String())
 	store, err := postgresql.Open(kill, postgresql.Config{
-		URL: dsn, ListenURL: c.ListenURL, Name: p.Name, Pagers: c.Limits.Pagers, Log: log,
+		URL: dsn, ListenURL: c.ListenURL, Name: p.Name, Pagers: c.Limits.Pagers, MaxPayload: c.maxPayload, Log: log,
 	})
 	if err != nil {
 		return err
