@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/event-piper/event-piper/core"
+	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
 
