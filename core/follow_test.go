@@ -210,11 +210,11 @@ func TestATransactionThatHoldsEventsBackIsNamed(t *testing.T) {
 			t.Errorf("logged %d times in a minute, want less and less often:\n%s", n, log)
 		}
 		r.want("held back")
-		if reason := w.hub.Healthy(); reason != "" {
+		if reason := w.hub.Down(); reason != "" {
 			t.Errorf("not healthy after a minute: %s", reason)
 		}
 		time.Sleep(5 * time.Minute)
-		if reason := w.hub.Healthy(); !strings.Contains(reason, "transaction") {
+		if reason := w.hub.Down(); !strings.Contains(reason, "transaction") {
 			t.Errorf("after six minutes the reason for not being healthy is %q, want the transaction", reason)
 		}
 		open.Commit()
