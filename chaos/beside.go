@@ -56,7 +56,7 @@ func (r *round) startBeside(ctx context.Context, running *sync.WaitGroup) error 
 		}
 	}
 	for i, address := range consumers {
-		draw := random(r.seed, uint64(3000+i)) //nolint:gosec // small
+		draw := random(r.seed, uint64(3000+i))
 		b := &besideReader{beside: way, database: r.world.database,
 			reader: newReader(r.record.reader(fmt.Sprint(besideName, i)), address, draw, &r.ends)}
 		running.Go(func() { b.run(ctx, draw) })
