@@ -190,3 +190,50 @@ test('after an abort no handler is called', async t => {
   await done;
   assert.deepEqual(seen, [1]);
 });
+
+/** Stands for Web Locks, which Node 20 has not: one holder at a time, in the order of asking. */
+function locks() {
+  const tails = new Map();
+  return {
+    async request(name, { signal }, hold) {
+      const before = tails.get(name);
+      let release;
+      tails.set(name, new Promise(resolve => { release = resolve; }));
+      try {
+        await Promise.race([before, new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))]);
+        return await hold();
+      } finally {
+        Promise.resolve(before).then(release);
+      }
+    },
+  };
+}
+
+test('a tab reads itself what the reading tab had before it, and goes on when that is closed', { timeout: 20_000 }, async t => {
+  Object.defineProperty(globalThis, 'navigator', { value: { locks: locks() }, configurable: true });
+  let stream;
+  const { url, paths } = await serve(t, response => {
+    stream = response;
+    response.writeHead(200, { 'Content-Type': 'text/event-stream' });
+    response.write(heartbeat(10));
+  }, json(200, { events: [{ id: 4, type: 'a', payload: 4 }], cursor: 10 }), heartbeat(12) + frame(13));
+  const leader = [], follower = [], status = [];
+  const first = subscribe(url, { share: 'toto', after: 10, onEvent: e => leader.push(e.id), ...quiet });
+  while (!stream) await new Promise(setImmediate);
+  const second = subscribe(url, {
+    share: 'toto', after: 2, onStatus: s => status.push(s), ...quiet,
+    onEvent: e => {
+      follower.push(e.id);
+      if (e.id === 4) stream.write(frame(11));
+      if (e.id === 11) stream.write(frame(12));
+      if (e.id === 12) first.close();
+      if (e.id === 13) second.close();
+    },
+  });
+  await second.done;
+  await first.done;
+  assert.deepEqual(follower, [4, 11, 12, 13]);
+  assert.deepEqual(leader, [11, 12]);
+  assert.deepEqual(paths(), ['/events?after=10', '/events/poll?after=2&wait=1', '/events?after=12']);
+  assert.deepEqual(status, ['following', 'streaming']);
+});
