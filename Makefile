@@ -79,6 +79,10 @@ test-versions: ## the tests of postgresql/ and a round of chaos on each PostgreS
 test-sdk: ## test clients/js, clients/python and clients/go, and read with all of them through faults and restarts
 	clients/run.sh $(SDK)
 
+.PHONY: test-examples
+test-examples: ## run each example against the service, in a browser and through proxies
+	examples/run.sh $(EXAMPLES)
+
 ## The OpenAPI document and its clients
 
 .PHONY: openapi

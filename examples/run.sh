@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Runs the examples against the service and its development PostgreSQL, and checks what they do.
+#
+#   run.sh [orders]     all of them unless named
+#
+# What it installs goes below .tools.
+set -euo pipefail
+
+examples=$(cd "$(dirname "$0")" && pwd)
+. "$examples/../openapi/clients/common.sh"
+PATH=$PATH:/usr/sbin
+
+# needs_package PROGRAM PACKAGE installs a package where CI may.
+needs_package() {
+  command -v "$1" >/dev/null && return
+  if [ "${CI:-}" = true ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends "$2"; } >&2
+  else
+    needs "$1" "apt-get install $2"
+  fi
+}
+
+prepare_node() {
+  needs_node
+  mkdir -p "$work/examples"
+  cp "$examples"/test/package*.json "$work/examples/"
+  (cd "$work/examples" && install_node)
+}
+
+example_orders() {
+  needs_package nginx nginx-light
+  needs_chromium
+  prepare_node
+  PLAYWRIGHT=$work/examples/node_modules/playwright-core/index.mjs SCREENSHOT=$work/examples/orders.png timeout 180 node "$examples/orders/test.js"
+}
+
+all=(orders)
+[ $# -gt 0 ] || set -- "${all[@]}"
+for name; do
+  case " ${all[*]} " in
+    *" $name "*) ;;
+    *) echo "usage: run.sh [${all[*]}]" >&2; exit 2 ;;
+  esac
+done
+
+start_stream
+export STREAM=$work/bin/stream EVENT_PIPER_URL=$url
+for name; do
+  attempt "$name" "example_$name"
+done
+summary

@@ -1,0 +1,56 @@
+// Starts what the examples' tests need, and ends it with them.
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { promisify } from 'node:util';
+
+export const database = process.env.DATABASE_URL;
+export const sql = async (statement, ...variables) => {
+  const set = variables.flatMap((value, i) => ['--set', `v${i + 1}=${value}`]);
+  const psql = promisify(execFile)('psql', [database, '--quiet', '--no-psqlrc', '--tuples-only', '--no-align', '--set', 'ON_ERROR_STOP=1', ...set]);
+  psql.child.stdin.end(statement);
+  return (await psql).stdout.trim();
+};
+export const insert = (consumer, type, payload) =>
+  sql(`insert into events (type, timestamp, subscriber, payload) values (:'v2', now(), :'v1', :'v3') returning id;`, consumer, type, payload).then(Number);
+
+export async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+/** Waits until a function returns something true. */
+export async function until(what, holds, patience = 30_000) {
+  for (const end = Date.now() + patience; ;) {
+    const value = await Promise.resolve().then(holds).catch(() => undefined);
+    if (value) return value;
+    if (Date.now() > end) throw new Error(`it did not come about that ${what}`);
+    await new Promise(resolve => setTimeout(resolve, 50));
+  }
+}
+
+const running = new Set();
+
+/** Starts a program. What it prints is in `output`; what it complains of is shown. */
+export function start(command, args, env = {}) {
+  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] });
+  const ended = once(child, 'exit');
+  const program = { output: '', stop: async (signal = 'SIGTERM') => { child.kill(signal); await ended; } };
+  child.stdout.on('data', text => { program.output += text; });
+  running.add(program);
+  ended.then(() => running.delete(program));
+  return program;
+}
+
+export const stopAll = () => Promise.all([...running].map(program => program.stop()));
+
+/** Starts the service, and returns when it is healthy. */
+export async function startService(port, env = {}) {
+  const program = start(process.env.STREAM, [], { PORT: `${port}`, ADDRESS: '127.0.0.1', DRAIN_TIME: '500ms', RETRY: '200ms', LOG_LEVEL: 'error', ...env });
+  await until('the service is healthy', async () => (await fetch(`http://127.0.0.1:${port}/manage/health`)).ok);
+  return program;
+}
