@@ -5,6 +5,9 @@
 //	stream migrate    bring the schema of DATABASE_URL up to date, and end
 //	stream prune      delete the events older than --older-than, once or --every so often
 //	stream health     ask the instance on this machine whether it is ready; exit code 0 or 1
+//	stream tail       print a consumer's events as they come
+//	stream insert     insert one event, where psql is not installed
+//	stream version    print the version
 //	stream --help     every setting with its default
 //
 // It needs a PostgreSQL primary and holds one connection to it, and a few more while somebody replays.
@@ -22,6 +25,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/event-piper/event-piper/cmd/internal/service"
@@ -53,21 +57,40 @@ func (c *config) define(s *settings.Set) {
 	c.Define(s, 4000)
 	s.Section("Development database")
 	s.String(&c.dataDir, "DEV_DATA_DIR", "", "Directory for the data of the development PostgreSQL; temporary unless given.")
-	s.Int(&c.dbPort, "DEV_DATABASE_PORT", 15432, settings.Between(0, 65535), "Its port; a free one if it is taken.")
+	s.Int(&c.dbPort, "DEV_DATABASE_PORT", devDatabasePort, settings.Between(0, 65535), "Its port; a free one if it is taken.")
 }
 
+// devDatabasePort is where the development PostgreSQL listens unless told otherwise.
+const devDatabasePort = 15432
+
 func run(args []string) error {
-	if len(args) > 0 && args[0] == "prune" {
-		return runPrune(args[1:])
-	}
 	var command string
-	if len(args) > 0 && (args[0] == "migrate" || args[0] == "health") {
+	if len(args) > 0 && (args[0] == "--version" || !strings.HasPrefix(args[0], "-")) {
 		command, args = args[0], args[1:]
+	}
+	switch command {
+	case "", "migrate", "health": // with the settings of the service, below
+	case "prune":
+		return runPrune(args)
+	case "tail":
+		return runTail(args)
+	case "insert":
+		return runInsert(args)
+	case "version", "--version":
+		return service.PrintVersion(os.Stdout, "stream")
+	case "help":
+		command, args = "", []string{"--help"}
+	default:
+		if nearest := settings.Nearest(command, []string{"migrate", "health", "prune", "tail", "insert", "version", "help"}); nearest != "" {
+			return settings.Usage("unknown command %q: did you mean %s?", command, nearest)
+		}
+		return settings.Usage("unknown command %q: stream help lists them", command)
 	}
 	var c config
 	s := settings.New("stream", `Pushes events out of PostgreSQL: Server-Sent Events and long-polling.
 "stream migrate" brings the schema up to date, "stream prune" deletes old events, "stream health" asks a
-running one whether it is ready.`)
+running one whether it is ready, "stream tail" prints events as they come, "stream insert" inserts one,
+"stream version" prints the version.`)
 	c.define(s)
 	if err := s.Parse(args, os.Getenv); err != nil {
 		return err
@@ -148,6 +171,10 @@ Insert one in another:
 
     psql %s -c "insert into events (type, timestamp, subscriber, payload) values ('insert', now(), 'toto', '{\"foo\": \"bar\"}')"
 
-`, kept, db.DSN(), port, db.DSN())
+or, without psql:
+
+    %s insert toto insert '{"foo": "bar"}' --database-url %s
+
+`, kept, db.DSN(), port, db.DSN(), os.Args[0], db.DSN())
 	return db.DSN(), stop, nil
 }

@@ -8,7 +8,7 @@ import (
 // Help is what --help prints: every setting with its flag, its default and what it takes.
 func (s *Set) Help() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Usage: %s [flags]\n\n%s\n\n", s.program, strings.TrimSpace(s.synopsis))
+	fmt.Fprintf(&b, "Usage: %s [flags]\n\n%s\n\n", strings.Join(append([]string{s.program}, s.takes...), " "), strings.TrimSpace(s.synopsis))
 	b.WriteString("Each setting is an environment variable and a flag; the flag wins.\n")
 	section := ""
 	for i, d := range s.settings {

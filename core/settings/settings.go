@@ -22,6 +22,8 @@ type Set struct {
 	Output io.Writer
 
 	program, synopsis string
+	takes             []string // the names of arguments
+	args              []string
 	flags             *flag.FlagSet
 	section           string
 	settings          []*setting
@@ -163,8 +165,8 @@ func (s *Set) find(name string) *setting {
 // returns [flag.ErrHelp]. Any other error is for the operator, a line for each wrong setting: whoever starts
 // a program wants to know all of them at once. [ExitCode] tells a wrong command line from a wrong environment.
 func (s *Set) Parse(args []string, getenv func(string) string) error {
-	s.failed = nil
-	err := s.flags.Parse(args)
+	s.failed, s.args = nil, nil
+	err := s.parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		if _, werr := io.WriteString(s.Output, s.Help()); werr != nil {
@@ -173,8 +175,8 @@ func (s *Set) Parse(args []string, getenv func(string) string) error {
 		return err
 	case err != nil:
 		return &UsageError{s.withHint(err)}
-	case s.flags.NArg() > 0:
-		return &UsageError{fmt.Errorf("unexpected argument %q", s.flags.Arg(0))}
+	case len(s.args) > len(s.takes):
+		return &UsageError{fmt.Errorf("unexpected argument %q", s.args[len(s.takes)])}
 	}
 	failed := s.failed
 	for _, d := range s.settings {
@@ -195,6 +197,35 @@ func (s *Set) Parse(args []string, getenv func(string) string) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// Takes names the arguments that may be given besides flags, before or after them.
+func (s *Set) Takes(names ...string) { s.takes = names }
+
+// Arg returns an argument, or "" if it was not given.
+func (s *Set) Arg(i int) string {
+	if i < len(s.args) {
+		return s.args[i]
+	}
+	return ""
+}
+
+// parse goes on behind each argument, where the flag package stops; what follows "--" are arguments alone.
+func (s *Set) parse(args []string) error {
+	for {
+		if err := s.flags.Parse(args); err != nil {
+			return err
+		}
+		rest := s.flags.Args()
+		if read := len(args) - len(rest); read > 0 && args[read-1] == "--" {
+			s.args = append(s.args, rest...)
+			return nil
+		}
+		if len(rest) == 0 {
+			return nil
+		}
+		s.args, args = append(s.args, rest[0]), rest[1:]
+	}
 }
 
 // withHint adds to the flag package's error which flag may have been meant.
@@ -223,6 +254,9 @@ func (d *setting) failure(err error) error {
 
 // UsageError reports a wrong command line: an unknown flag, a stray argument, a wrong value of a flag.
 type UsageError struct{ err error }
+
+// Usage returns a UsageError.
+func Usage(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
 
 func (e *UsageError) Error() string { return e.err.Error() }
 func (e *UsageError) Unwrap() error { return e.err }

@@ -127,6 +127,24 @@ func TestAWrongValueIsOneLineThatNamesTheSetting(t *testing.T) {
 	}
 }
 
+func TestArgumentsStandBeforeAndAfterFlags(t *testing.T) {
+	for _, args := range [][]string{{"a", "b", "--port=1"}, {"--port=1", "a", "b"}, {"a", "--port", "1", "b"}, {"--port=1", "a", "--", "b"}} {
+		v, s := exampleSet()
+		s.Takes("first", "second")
+		if err := s.Parse(args, env()); err != nil || s.Arg(0) != "a" || s.Arg(1) != "b" || s.Arg(2) != "" || v.port != 1 {
+			t.Errorf("%q: want a, b and port 1, got %q, %q, %d (%v)", args, s.Arg(0), s.Arg(1), v.port, err)
+		}
+	}
+	_, s := exampleSet()
+	s.Takes("payload")
+	if err := s.Parse([]string{"--", "-5"}, env()); err != nil || s.Arg(0) != "-5" {
+		t.Errorf("want what follows -- as it is, got %q (%v)", s.Arg(0), err)
+	}
+	if err := s.Parse([]string{"a", "b"}, env()); ExitCode(err) != 2 {
+		t.Errorf("want one too many refused, got %v", err)
+	}
+}
+
 func TestHelpPrintsEverySettingWithItsDefault(t *testing.T) {
 	_, s := exampleSet()
 	var out strings.Builder

@@ -250,6 +250,9 @@ func (r reply) err() error {
 	return errors.New(r.Error)
 }
 
+// DSN is the URL of the server that a program on this machine has started at a port.
+func DSN(port int) string { return dsn(port, name) }
+
 func dsn(port int, database string) string {
 	return fmt.Sprintf("postgres://%s:%s@localhost:%d/%s", name, name, port, database)
 }

@@ -369,3 +369,46 @@ func freePort(t testing.TB) int {
 	defer func() { _ = l.Close() }()
 	return l.Addr().(*net.TCPAddr).Port
 }
+
+// TestCommands inserts by a command what another prints, also after a restart of the service.
+func TestCommands(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	port := strconv.Itoa(freePort(t))
+	insert := func(payload string) {
+		launch(t, "stream", []string{"insert", "toto", "order.created", payload}, "DATABASE_URL="+dsn).exit(t, 0)
+	}
+	p := start(t, "stream", "DATABASE_URL="+dsn, "PORT="+port)
+	tail := launch(t, "stream", []string{"tail", "toto", "--after=0", "--url=http://127.0.0.1:" + port})
+	printed := func(line string) {
+		tail.stdout.await(t, "tail to print "+line, func(l string) bool { return l == line })
+	}
+	insert(`{"order": 1}`)
+	printed("1\torder.created\t{\"order\":1}")
+	p.stop(t)
+	insert(`{"order": 2}`)
+	start(t, "stream", "DATABASE_URL="+dsn, "PORT="+port)
+	printed("2\torder.created\t{\"order\":2}")
+	tail.stop(t)
+	if got := tail.stdout.list(); len(got) != 2 {
+		t.Errorf("want each event once, got %q", got)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"migrte"}, 2, "did you mean migrate?"},
+		{[]string{"insert", "toto"}, 2, "takes a consumer"},
+		{[]string{"insert", "toto", "x", "{"}, 2, "not JSON"},
+		{[]string{"--version"}, 0, "stream "},
+		{[]string{"version"}, 0, "stream "},
+		{[]string{"help"}, 0, "Usage: stream"},
+	} {
+		q := launch(t, "stream", c.args)
+		q.exit(t, c.code)
+		if said := strings.Join(append(q.stdout.list(), q.stderr.list()...), "\n"); !strings.Contains(said, c.says) {
+			t.Errorf("%q: want %q, got %s", c.args, c.says, said)
+		}
+	}
+}
