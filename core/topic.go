@@ -11,6 +11,9 @@ import (
 // A topic is an address that several consumers may read. A consumer reads its own address without being
 // granted it.
 
+// DefaultTopics is how many topics a session may follow unless a setting says otherwise.
+const DefaultTopics = 64
+
 // MaxGrants bounds the grants of one consumer, plain names and prefixes together.
 const MaxGrants = 1024
 
@@ -18,7 +21,7 @@ var (
 	// ErrNotGranted reports a topic that was asked for and is not granted.
 	ErrNotGranted = errors.New("a topic that was asked for is not granted")
 	// ErrTooManyTopics reports more topics than one session may follow.
-	ErrTooManyTopics = errors.New("more topics than one session may follow")
+	ErrTooManyTopics = errors.New("more topics than one session may follow: name fewer by topics")
 )
 
 // Grants are the topics that a consumer may read: by name, or all that begin with a prefix. The zero value

@@ -93,7 +93,7 @@ func pollOperation(schemas huma.Registry) huma.Operation {
 			"Send the answer's cursor as after next time, at once if there is more.",
 		Security: security,
 		Parameters: []*huma.Param{
-			afterParam, typesParam, preferParam,
+			afterParam, typesParam, topicsParam, preferParam,
 		},
 		Responses:   responses,
 		Middlewares: huma.Middlewares{noStore},
@@ -135,7 +135,7 @@ func streamOperation() *huma.Operation {
 			"A page such as this one shows a stream only when it has ended. Use curl: `curl -N localhost:4000/events -H 'X-Consumer-Id: toto'`.",
 		Security: security,
 		// One parameter stands for all names of the cursor: to the generators of clients some of them are the same name.
-		Parameters: []*huma.Param{afterParam, typesParam},
+		Parameters: []*huma.Param{afterParam, typesParam, topicsParam},
 		Responses:  responses,
 	}
 }
@@ -157,6 +157,18 @@ var typesParam = &huma.Param{
 			Type: huma.TypeString, MinLength: ptr(1), MaxLength: ptr(core.MaxNameLength),
 			Pattern: `^[^,\x00-\x1f\x7f-\x9f]+$`, // no control characters, and the comma separates
 		},
+	},
+}
+
+var topicsParam = &huma.Param{
+	Name: "topics", In: "query",
+	Description: "Which topics to follow besides the own address; each must be granted. Without the parameter all that are granted by name are followed, " +
+		"with an empty one none. It may be repeated, and each may list several, separated by commas. A comma, a percent sign or a space at the end of a name is " +
+		"percent-encoded once more, as in the header X-Consumer-Topics.",
+	Explode: ptr(true), AllowEmptyValue: true,
+	Schema: &huma.Schema{
+		Type: huma.TypeArray, MaxItems: ptr(core.MaxGrants),
+		Items: &huma.Schema{Type: huma.TypeString, MaxLength: ptr(3 * 4 * core.MaxNameLength), Pattern: `^[^,\x00-\x1f\x7f-\x9f]*$`},
 	},
 }
 
@@ -196,9 +208,9 @@ var problemDocs = map[int]struct {
 	description string
 	example     map[string]any
 }{
-	400: {"The cursor, the types or who is asking cannot be understood.", map[string]any{"detail": "X-Consumer-Id is given more than once, with different values"}},
+	400: {"The cursor, the types, the topics or who is asking cannot be understood.", map[string]any{"detail": "X-Consumer-Id is given more than once, with different values"}},
 	401: {"Who is asking is not known.", map[string]any{"detail": "X-Consumer-Id is missing"}},
-	403: {"X-Consumer-Id names another consumer than the token.", map[string]any{"detail": "X-Consumer-Id names another consumer than the token"}},
+	403: {"A topic is not granted, or X-Consumer-Id names another consumer than the token.", map[string]any{"detail": "X-Consumer-Id names another consumer than the token"}},
 	410: {"The cursor cannot be continued: events after it were pruned, or it is ahead of the newest event.", map[string]any{
 		"detail": resetDetails[core.Pruned], "reason": "pruned", "oldest": 40, "newest": 60,
 	}},

@@ -32,15 +32,17 @@ const (
 // an empty one for none, so what it makes of the others counts for nothing but that it knows their names: a cursor or a
 // type that was overlooked would be answered with the wrong events.
 type pollInput struct {
-	After string   `query:"after"`
-	Wait  int      `query:"wait" default:"25" minimum:"0" maximum:"300" doc:"How many seconds to wait for the first event; 0 answers at once. An answer may come earlier, as a Lambda's does."`
-	Limit int      `query:"limit" default:"100" minimum:"1" maximum:"1000" doc:"The most events to answer."`
-	Types []string `query:"types,explode"`
+	After  string   `query:"after"`
+	Wait   int      `query:"wait" default:"25" minimum:"0" maximum:"300" doc:"How many seconds to wait for the first event; 0 answers at once. An answer may come earlier, as a Lambda's does."`
+	Limit  int      `query:"limit" default:"100" minimum:"1" maximum:"1000" doc:"The most events to answer."`
+	Types  []string `query:"types,explode"`
+	Topics []string `query:"topics,explode"`
 
 	// Set by Resolve.
 	poll     core.Poll
-	applied  string // the preference that was followed
-	halfOpen bool   // the client may have closed its half of the connection
+	applied  string   // the preference that was followed
+	topics   []string // as asked for; nil if nothing was
+	halfOpen bool     // the client may have closed its half of the connection
 }
 
 // Resolve implements huma.Resolver: it reads what Huma does not.
@@ -66,6 +68,9 @@ func (in *pollInput) Resolve(ctx huma.Context) (errs []error) {
 	}
 	if in.poll.Types, err = core.ParseTypes(query["types"]); err != nil {
 		refuse("types", err.Error())
+	}
+	if in.topics, err = core.ParseTopics(query["topics"]); err != nil {
+		refuse("topics", err.Error())
 	}
 	wait := in.Wait
 	if seconds, ok := preferredWait(r.Header.Values("Prefer")); ok && query.Get("wait") == "" {
@@ -105,6 +110,10 @@ func (c Config) poll(ctx context.Context, in *pollInput) (*pollOutput, error) {
 		return nil, &Problem{Problem: *problem.New(http.StatusUnauthorized, "who is asking is not known")}
 	}
 	in.poll.Consumer = id.Consumer
+	var err error
+	if in.poll.Topics, err = id.Follow(in.topics, c.MaxTopics); err != nil {
+		return nil, c.problem(ctx, err)
+	}
 	if !id.Expires.IsZero() {
 		in.poll.Wait = max(0, min(in.poll.Wait, time.Until(id.Expires)))
 	}

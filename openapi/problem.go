@@ -93,6 +93,10 @@ func (c Config) problem(ctx context.Context, err error) *Problem {
 	case errors.As(err, &reset):
 		p = problem.New(http.StatusGone, resetDetails[reset.Reason])
 		p.Reason, p.Oldest, p.Newest = string(reset.Reason), &reset.Oldest, &reset.Newest
+	case errors.Is(err, core.ErrNotGranted):
+		p = problem.New(http.StatusForbidden, core.ErrNotGranted.Error())
+	case errors.Is(err, core.ErrTooManyTopics):
+		p = problem.New(http.StatusUnprocessableEntity, core.ErrTooManyTopics.Error())
 	case errors.Is(err, core.ErrTooManySessionsOfConsumer):
 		p = problem.RetryLater(http.StatusTooManyRequests, core.ErrTooManySessionsOfConsumer.Error())
 	case errors.Is(err, core.ErrBufferFullOfConsumer):

@@ -6,9 +6,11 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/event-piper/event-piper/core"
@@ -29,6 +31,16 @@ type Identity struct {
 	Grants core.Grants
 	// Expires is when the identity must no longer be believed, so when a stream ends; zero is never.
 	Expires time.Time
+}
+
+// Follow returns the topics that a session of the consumer follows, as core.Grants does. They may outlive the
+// request that named them.
+func (id Identity) Follow(asked []string, most int) ([]string, error) {
+	topics, err := id.Grants.Follow(id.Consumer, asked, cmp.Or(most, core.DefaultTopics))
+	for i := range topics {
+		topics[i] = strings.Clone(topics[i]) // not the whole request's header with it
+	}
+	return topics, err
 }
 
 // Authenticator tells who sent a request. An error it returns is an [*Error], and it never changes the

@@ -23,6 +23,7 @@ type ask struct {
 	access   *web.Access
 	cursor   int64
 	types    core.Types
+	topics   []string // as asked for; nil if nothing was
 }
 
 // parse reads what a request asks for. The header wins over the query: a browser that reconnects sends the
@@ -34,12 +35,15 @@ func parse(r *http.Request) (a ask, err error) {
 		return ask{}, errors.New("the query cannot be read")
 	}
 	for _, name := range slices.Sorted(maps.Keys(query)) {
-		if name != "types" && !slices.Contains(cursorParameters, name) {
+		if name != "types" && name != "topics" && !slices.Contains(cursorParameters, name) {
 			return ask{}, fmt.Errorf("%q is not a parameter of a stream", name) // a cursor misspelled would be lost events
 		}
 	}
 	if a.types, err = core.ParseTypes(query["types"]); err != nil {
 		return ask{}, fmt.Errorf("types: %w", err)
+	}
+	if a.topics, err = core.ParseTopics(query["topics"]); err != nil {
+		return ask{}, fmt.Errorf("topics: %w", err)
 	}
 	name, value, err := givenCursor(r.Header.Values("Last-Event-ID"), query)
 	if err != nil {

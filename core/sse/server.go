@@ -27,6 +27,8 @@ type Config struct {
 	// Retry is about how long clients should wait before they come back: a client is told between half and
 	// one and a half of it.
 	Retry time.Duration
+	// MaxTopics is how many topics a stream may follow; 0 is core.DefaultTopics.
+	MaxTopics int
 }
 
 // Stats count what a Server has done.
@@ -96,6 +98,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.identity, a.access = id, web.AccessFrom(r.Context())
+	if a.topics, err = id.Follow(a.topics, s.config.MaxTopics); err != nil {
+		status := http.StatusBadRequest
+		if errors.Is(err, core.ErrNotGranted) {
+			status = http.StatusForbidden
+		}
+		problem.New(status, err.Error()).Write(w)
+		return
+	}
 	setHeader(w.Header())
 	if r.Method == http.MethodHead {
 		return
@@ -127,7 +137,7 @@ func (s *Server) start(st *stream, a ask) error {
 		s.stats.Draining.Add(1)
 		return errDraining
 	}
-	session, err := s.hub.Open(strings.Clone(a.identity.Consumer), a.cursor, a.types, st.signal)
+	session, err := s.hub.Open(strings.Clone(a.identity.Consumer), a.cursor, a.types, st.signal, a.topics...)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambda"
 
+	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/auth"
 	"github.com/event-piper/event-piper/core/health"
 	"github.com/event-piper/event-piper/core/settings"
@@ -27,12 +28,14 @@ type config struct {
 	pollWait    string
 	auth        auth.Config
 	web         web.Config
+	maxTopics   int
 }
 
 func (c *config) define(s *settings.Set) {
 	s.Section("Database")
 	s.Secret(&c.databaseURL, "DATABASE_URL", "PostgreSQL connection string; what it leaves out is taken from libpq's PG* variables.")
 	s.Choice(&c.pollWait, "POLL_WAIT", "listen", []string{"listen", "interval"}, "listen: LISTEN while a poll waits; interval: read again and again, for a pooler without LISTEN.")
+	s.Int(&c.maxTopics, "MAX_TOPICS", core.DefaultTopics, settings.Between(0, core.MaxGrants), "Topics that one poll may follow besides its consumer's own address.")
 	c.auth.Define(s)
 	c.web.DefineHandler(s)
 }
@@ -75,6 +78,6 @@ func newHandler(ctx context.Context, args []string, getenv func(string) string) 
 		return ""
 	}}
 	h.Register(mux)
-	openapi.Register(mux, openapi.Config{Poller: web.CountEvents(solo), Authenticate: c.web.Authenticate(authenticator, func(string) {}), Log: log})
+	openapi.Register(mux, openapi.Config{Poller: web.CountEvents(solo), Authenticate: c.web.Authenticate(authenticator, func(string) {}), Log: log, MaxTopics: c.maxTopics})
 	return gateway.Handler(web.Handler(c.web, mux, log), mux, log), solo.Close, nil
 }

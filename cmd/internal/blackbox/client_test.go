@@ -151,22 +151,30 @@ const fromNow = -1
 
 // open asks for a stream after a cursor and returns once its headers and its first frame are there. An
 // answer other than 200 is an error.
-func open(addr, consumer string, cursor int64) (*stream, error) {
+func open(addr, consumer string, cursor int64, headers ...string) (*stream, error) {
+	return openAt(addr, "/events", consumer, cursor, headers...)
+}
+
+// openAt is open with a path and a query. The headers are pairs of a name and a value.
+func openAt(addr, target, consumer string, cursor int64, headers ...string) (*stream, error) {
 	conn, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return nil, err
 	}
 	s := &stream{conn: conn, r: bufio.NewReader(conn)}
-	if err := s.request(addr, consumer, cursor); err != nil {
+	if err := s.request(addr, target, consumer, cursor, headers...); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *stream) request(addr, consumer string, cursor int64) error {
+func (s *stream) request(addr, target, consumer string, cursor int64, headers ...string) error {
 	_ = s.conn.SetDeadline(time.Now().Add(patience))
-	request := "GET /events HTTP/1.1\r\nHost: " + addr + "\r\nX-Consumer-Id: " + consumer + "\r\n"
+	request := "GET " + target + " HTTP/1.1\r\nHost: " + addr + "\r\nX-Consumer-Id: " + consumer + "\r\n"
+	for i := 0; i < len(headers); i += 2 {
+		request += headers[i] + ": " + headers[i+1] + "\r\n"
+	}
 	if cursor != fromNow {
 		request += "Last-Event-ID: " + strconv.FormatInt(cursor, 10) + "\r\n"
 	}

@@ -49,6 +49,7 @@ func TestPolls(t *testing.T) {
 				{"exact events", testExactEvents},
 				{"pages", testPages},
 				{"types", testTypes},
+				{"topics", testTopics},
 				{"cursor moves past others' events", testCursorOfOthers},
 				{"from now on", testFromNow},
 				{"a wait ends with its event", testWait},

@@ -51,10 +51,12 @@ type Config struct {
 	// DatabaseURL is a libpq connection string; what it leaves out comes from libpq's PG* variables.
 	DatabaseURL string
 	// ListenURL leads to the same database for the connection that listens, if DatabaseURL leads to a pooler.
-	ListenURL  string
-	Web        web.Config
-	Auth       auth.Config
-	Limits     core.Limits
+	ListenURL string
+	Web       web.Config
+	Auth      auth.Config
+	Limits    core.Limits
+	// MaxTopics is how many topics a session may follow.
+	MaxTopics  int
 	maxPayload int
 }
 
@@ -68,6 +70,7 @@ func (c *Config) Define(s *settings.Set, port int) {
 	s.Section("Sessions")
 	s.Int(&c.Limits.Sessions, "MAX_SESSIONS", 10_000, settings.Between(1, 10_000_000), "Streams, waiting polls and answers being sent that this instance holds at a time (503 above).")
 	s.Int(&c.Limits.SessionsPerConsumer, "MAX_SESSIONS_PER_CONSUMER", 2_000, settings.Between(1, 10_000_000), "Of these, for one consumer (429 above).")
+	s.Int(&c.MaxTopics, "MAX_TOPICS", core.DefaultTopics, settings.Between(0, core.MaxGrants), "Topics that one session may follow besides its consumer's own address.")
 	s.Int(&c.Limits.TailBytes, "TAIL_BYTES", 32<<20, settings.Between(1<<10, 1<<40), "Memory for recent events, which are delivered without the database.")
 	s.Duration(&c.Limits.HeldBackDown, "HELD_BACK_DOWN", 5*time.Minute, settings.Between(0, 24*time.Hour),
 		"Time for which one open transaction may hold back the events of all before the health check says DOWN; 0 is for ever.")

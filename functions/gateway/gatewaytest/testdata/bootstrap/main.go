@@ -57,7 +57,7 @@ func main() {
 	mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { os.Exit(1) })
 	mux.HandleFunc("/panic", func(http.ResponseWriter, *http.Request) { panic("hidden") })
 
-	handle := gateway.Handler(mux, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	handle := gateway.Handler(mux, mux, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if os.Getenv("SIGTERM") != "" {
 		lambda.StartWithOptions(handle, lambda.WithEnableSIGTERM(func() {
 			_, _ = io.WriteString(os.Stdout, "leaving gently\n")
