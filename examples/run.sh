@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the examples against the service and its development PostgreSQL, and checks what they do.
 #
-#   run.sh [orders]     all of them unless named
+#   run.sh [orders] [proxies]     all of them unless named
 #
 # What it installs goes below .tools.
 set -euo pipefail
@@ -34,7 +34,16 @@ example_orders() {
   PLAYWRIGHT=$work/examples/node_modules/playwright-core/index.mjs SCREENSHOT=$work/examples/orders.png timeout 180 node "$examples/orders/test.js"
 }
 
-all=(orders)
+example_proxies() {
+  needs_package nginx nginx-light
+  needs_package haproxy haproxy
+  needs_package caddy caddy
+  needs_package varnishd varnish
+  needs_node
+  timeout 240 node "$examples/proxies/test.js" nginx haproxy caddy varnish
+}
+
+all=(orders proxies)
 [ $# -gt 0 ] || set -- "${all[@]}"
 for name; do
   case " ${all[*]} " in
