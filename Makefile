@@ -134,6 +134,7 @@ LAMBDA_GOARCH ?= arm64
 .PHONY: build-PollFunction
 build-PollFunction: # called by sam build, which sets ARTIFACTS_DIR
 	GOARCH=$(LAMBDA_GOARCH) $(LAMBDA_BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./functions/poll
+	if [ -f rds.pem ]; then cp rds.pem $(ARTIFACTS_DIR); fi
 
 .PHONY: sam-local
 sam-local: $(TOOLS)/sam/bin/sam ## run the function under SAM with Docker; starts a PostgreSQL unless DATABASE_URL is given

@@ -47,7 +47,7 @@ type server struct {
 
 // connect connects to a server that can keep the promise of order.
 func (t *target) connect(ctx context.Context) (*pgx.Conn, server, error) {
-	conn, err := pgx.ConnectConfig(ctx, t.ConnConfig)
+	conn, err := open(ctx, t.ConnConfig, t.login)
 	if err != nil {
 		return nil, server{}, fmt.Errorf("connect to PostgreSQL: %w", err)
 	}

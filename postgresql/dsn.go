@@ -29,6 +29,8 @@ type target struct {
 	asked []parameter
 	// newer, if set, hears of a schema that is newer than this program's; else that is an error.
 	newer func(*SchemaError)
+	// login, if set, gives the user and the password.
+	login Login
 }
 
 type parameter struct{ name, value string }

@@ -78,7 +78,7 @@ func (l *listener) checkSession(ctx context.Context, t *target) error {
 	}
 	short, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	other, err := pgx.ConnectConfig(short, t.ConnConfig)
+	other, err := open(short, t.ConnConfig, t.login)
 	if err != nil {
 		return fmt.Errorf("connect to PostgreSQL once more, to ring: %w", err)
 	}

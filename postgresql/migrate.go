@@ -32,10 +32,16 @@ func (e *SchemaError) Error() string {
 // Migrate brings the schema of a database up to date and reports the versions before and after. It is safe
 // to call from several places at once.
 func Migrate(ctx context.Context, dsn string) (from, to int32, err error) {
+	return MigrateAs(ctx, dsn, nil)
+}
+
+// MigrateAs is Migrate with a login that, if not nil, gives the user and the password.
+func MigrateAs(ctx context.Context, dsn string, login Login) (from, to int32, err error) {
 	t, err := parseDSN("DATABASE_URL", dsn, "event-piper migrate")
 	if err != nil {
 		return 0, 0, err
 	}
+	t.login = login
 	l, err := reach(ctx, t, true)
 	if err != nil {
 		return 0, 0, err

@@ -52,6 +52,9 @@ func OpenSolo(dsn, name string, interval bool, log *slog.Logger) (*Solo, error) 
 	return &Solo{target: t, interval: interval, log: log}, nil
 }
 
+// SignIn makes a login give the user and the password of connections from now on, whatever the DSN says.
+func (s *Solo) SignIn(login Login) { s.target.login = login }
+
 // Close closes the connection.
 func (s *Solo) Close() {
 	s.mu.Lock()

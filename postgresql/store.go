@@ -38,7 +38,9 @@ type Config struct {
 	Pagers int
 	// MaxPayload bounds the bytes of a payload: a larger one is not read, and its readers are told. 0 stands for 16 MB.
 	MaxPayload int
-	Log        *slog.Logger // nil is silence
+	// Login, if not nil, gives the user and the password, whatever the URLs say.
+	Login Login
+	Log   *slog.Logger // nil is silence
 }
 
 // Store implements core.Store: the live end over a connection of its own, history over a small pool that
@@ -76,6 +78,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if s.live, err = parseDSN(setting, url, c.Name); err != nil {
 		return nil, err
 	}
+	s.live.login, s.pages.login = c.Login, c.Login
 	p, err := pgxpool.ParseConfig("")
 	if err != nil {
 		return nil, fmt.Errorf("libpq's variables: %w", withoutSecrets(err))
@@ -85,11 +88,14 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	p.MinConns, p.MinIdleConns = 0, 0
 	p.MaxConnIdleTime = poolIdle
 	p.HealthCheckPeriod = poolIdle / 2
-	p.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+	p.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error {
 		if s.shared.Load() {
 			// What a statement is made of may be remembered, but not the statement, which another of the pooler's connections
 			// never saw. Without either pgx could not ask for the binary format that is decoded here.
 			c.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+		}
+		if s.pages.login != nil {
+			return s.pages.login.Give(ctx, c)
 		}
 		return nil
 	}
@@ -155,7 +161,11 @@ func (s *Store) Close() { s.pool.Close() }
 
 // Pages implements core.Store.
 func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, known int64) ([]core.Page, error) {
-	conn, err := s.pool.Acquire(ctx)
+	var conn *pgxpool.Conn
+	err := renewing(ctx, s.pages.login, func() (err error) {
+		conn, err = s.pool.Acquire(ctx)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
 	}

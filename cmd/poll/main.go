@@ -35,7 +35,7 @@ func run(args []string) error {
 	switch {
 	case probe:
 		return service.Probe(&c)
-	case !postgresql.Named(c.DatabaseURL):
+	case !postgresql.Named(c.DatabaseURL) && !c.Login.Named():
 		return errors.New("DATABASE_URL is not set")
 	}
 	return service.Run(&c, service.Program{Name: "event-piper poll", Routes: func(s *service.Service) error {

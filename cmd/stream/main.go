@@ -95,14 +95,14 @@ running one whether it is ready, "stream tail" prints events as they come, "stre
 	if err := s.Parse(args, os.Getenv); err != nil {
 		return err
 	}
-	development := !postgresql.Named(c.DatabaseURL)
+	development := !postgresql.Named(c.DatabaseURL) && !c.Login.Named()
 	switch {
 	case command == "health":
 		return service.Probe(&c.Config)
 	case command == "migrate" && development:
 		return errors.New("migrate: DATABASE_URL is not set")
 	case command == "migrate":
-		return migrateSchema(cmp.Or(c.ListenURL, c.DatabaseURL)) // which takes a session, too
+		return c.migrate()
 	}
 	program := service.Program{Name: "event-piper stream", Routes: c.routes}
 	if development {
@@ -125,8 +125,12 @@ func (c *config) routes(s *service.Service) error {
 	return nil
 }
 
-func migrateSchema(dsn string) error {
-	from, to, err := postgresql.Migrate(context.Background(), dsn)
+func (c *config) migrate() error {
+	dsn, login, err := c.Login.Open(context.Background(), cmp.Or(c.ListenURL, c.DatabaseURL)) // it takes a session, too
+	if err != nil {
+		return err
+	}
+	from, to, err := postgresql.MigrateAs(context.Background(), dsn, login)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,9 +51,11 @@ var transform = func() func(python string) ([]byte, error) {
 	}
 }()
 
+const secretARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:events-AbCdEf"
+
 var (
-	gatewayStack = map[string]string{"Auth": "gateway", "JwtIssuer": "https://login.example.com/", "JwtAudience": "events"}
-	jwtStack     = map[string]string{"Auth": "jwt", "JwtAudience": "events", "JwtJwksUrl": "https://login.example.com/keys"}
+	gatewayStack = map[string]string{"Auth": "gateway", "JwtIssuer": "https://login.example.com/", "JwtAudience": "events", "DatabaseSecretArn": secretARN}
+	jwtStack     = map[string]string{"Auth": "jwt", "JwtAudience": "events", "JwtJwksUrl": "https://login.example.com/keys", "DatabaseSecretArn": secretARN}
 )
 
 // TestNoClientChoosesWhoseEventsItReads looks at every way to the function, for both kinds of authentication.
@@ -137,6 +140,25 @@ func checkRoute(t *testing.T, route string, operation any, secured bool) {
 	}
 }
 
+// TestTheLoadBalancerShowsOnlyWhatIsPublic, and closes idle connections before the containers do.
+func TestTheLoadBalancerShowsOnlyWhatIsPublic(t *testing.T) {
+	parameters := map[string]string{"DeployStream": "true"}
+	maps.Copy(parameters, gatewayStack)
+	s := newStack(t, processed(t), parameters)
+	if got := get(s.one("AWS::ElasticLoadBalancingV2::Listener"), "DefaultActions"); !strings.Contains(fmt.Sprint(got), "fixed-response") {
+		t.Errorf("want every other path answered by the load balancer itself, got %v", got)
+	}
+	paths := fmt.Sprint(get(s.one("AWS::ElasticLoadBalancingV2::ListenerRule"), "Conditions"))
+	if !strings.Contains(paths, "[/events /events/poll /openapi.* /docs*]") {
+		t.Errorf("want the public paths, got %s", paths)
+	}
+	balancer := fmt.Sprint(get(s.one("AWS::ElasticLoadBalancingV2::LoadBalancer"), "LoadBalancerAttributes"))
+	task := fmt.Sprint(get(s.resources["StreamTask"], "Properties"))
+	if !strings.Contains(balancer, "map[Key:idle_timeout.timeout_seconds Value:120]") || !strings.Contains(task, "map[Name:IDLE_TIMEOUT Value:150s]") {
+		t.Errorf("want the containers' idle timeout of 150 s above the load balancer's of 120 s, got %s and %s", balancer, task)
+	}
+}
+
 // TestTheFunctionFitsTheAPI: it is what the Makefile builds, and ends before the API gives up.
 func TestTheFunctionFitsTheAPI(t *testing.T) {
 	s := newStack(t, processed(t), gatewayStack)
@@ -154,11 +176,12 @@ func TestADeploymentThatLetsAClientChooseIsRefused(t *testing.T) {
 	template := processed(t)
 	rules := template["Rules"].(map[string]any)
 	for name, parameters := range map[string]map[string]string{
-		"gateway without an issuer":     {"Auth": "gateway", "JwtAudience": "events"},
-		"gateway without an audience":   {"Auth": "gateway", "JwtIssuer": "https://login.example.com/"},
-		"tokens without keys":           {"Auth": "jwt", "JwtAudience": "events"},
-		"tokens without an audience":    {"Auth": "jwt", "JwtJwksUrl": "https://login.example.com/keys"},
-		"a public stream that believes": {"Auth": "gateway", "JwtIssuer": "https://login.example.com/", "JwtAudience": "events", "StreamScheme": "internet-facing"},
+		"no password":                   {"Auth": "jwt", "JwtAudience": "events", "JwtJwksUrl": "https://login.example.com/keys", "DatabaseSecretArn": ""},
+		"gateway without an issuer":     {"Auth": "gateway", "JwtAudience": "events", "DatabaseSecretArn": secretARN},
+		"gateway without an audience":   {"Auth": "gateway", "JwtIssuer": "https://login.example.com/", "DatabaseSecretArn": secretARN},
+		"tokens without keys":           {"Auth": "jwt", "JwtAudience": "events", "DatabaseSecretArn": secretARN},
+		"tokens without an audience":    {"Auth": "jwt", "JwtJwksUrl": "https://login.example.com/keys", "DatabaseSecretArn": secretARN},
+		"a public stream that believes": {"Auth": "gateway", "JwtIssuer": "https://login.example.com/", "JwtAudience": "events", "StreamScheme": "internet-facing", "DatabaseSecretArn": secretARN},
 	} {
 		if !newStack(t, template, parameters).refused(rules) {
 			t.Errorf("%s: want the deployment refused, no rule does", name)

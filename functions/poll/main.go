@@ -21,10 +21,12 @@ import (
 	"github.com/event-piper/event-piper/functions/gateway"
 	"github.com/event-piper/event-piper/openapi"
 	"github.com/event-piper/event-piper/postgresql"
+	"github.com/event-piper/event-piper/postgresql/awslogin"
 )
 
 type config struct {
 	databaseURL string
+	login       awslogin.Config
 	pollWait    string
 	auth        auth.Config
 	web         web.Config
@@ -34,6 +36,7 @@ type config struct {
 func (c *config) define(s *settings.Set) {
 	s.Section("Database")
 	s.Secret(&c.databaseURL, "DATABASE_URL", "PostgreSQL connection string; what it leaves out is taken from libpq's PG* variables.")
+	c.login.Define(s)
 	s.Choice(&c.pollWait, "POLL_WAIT", "listen", []string{"listen", "interval"}, "listen: LISTEN while a poll waits; interval: read again and again, for a pooler without LISTEN.")
 	s.Int(&c.maxTopics, "MAX_TOPICS", core.DefaultTopics, settings.Between(0, core.MaxGrants), "Topics that one poll may follow besides its consumer's own address.")
 	c.auth.Define(s)
@@ -57,7 +60,7 @@ func newHandler(ctx context.Context, args []string, getenv func(string) string) 
 	if err := s.Parse(args, getenv); err != nil {
 		return nil, nil, err
 	}
-	if !postgresql.Named(c.databaseURL) {
+	if !postgresql.Named(c.databaseURL) && !c.login.Named() {
 		return nil, nil, errors.New("DATABASE_URL is not set")
 	}
 	log := web.Logger(c.web.LogFormat, c.web.LogLevel, os.Stderr)
@@ -65,10 +68,15 @@ func newHandler(ctx context.Context, args []string, getenv func(string) string) 
 	if err != nil {
 		return nil, nil, err
 	}
-	solo, err := postgresql.OpenSolo(c.databaseURL, "event-piper lambda", c.pollWait == "interval", log)
+	dsn, login, err := c.login.Open(ctx, c.databaseURL)
 	if err != nil {
 		return nil, nil, err
 	}
+	solo, err := postgresql.OpenSolo(dsn, "event-piper lambda", c.pollWait == "interval", log)
+	if err != nil {
+		return nil, nil, err
+	}
+	solo.SignIn(login)
 	mux := http.NewServeMux()
 	h := health.Health{Down: func(r *http.Request) string {
 		if err := solo.Ping(r.Context()); err != nil {

@@ -27,6 +27,7 @@ import (
 	"github.com/event-piper/event-piper/core/settings"
 	"github.com/event-piper/event-piper/core/web"
 	"github.com/event-piper/event-piper/postgresql"
+	"github.com/event-piper/event-piper/postgresql/awslogin"
 )
 
 // Version is set by the linker.
@@ -52,6 +53,7 @@ type Config struct {
 	DatabaseURL string
 	// ListenURL leads to the same database for the connection that listens, if DatabaseURL leads to a pooler.
 	ListenURL string
+	Login     awslogin.Config
 	Web       web.Config
 	Auth      auth.Config
 	Limits    core.Limits
@@ -65,6 +67,7 @@ func (c *Config) Define(s *settings.Set, port int) {
 	s.Section("Database")
 	s.Secret(&c.DatabaseURL, "DATABASE_URL", "PostgreSQL connection string; what it leaves out is taken from libpq's PG* variables.")
 	s.Secret(&c.ListenURL, "DATABASE_LISTEN_URL", "The same database without a pooler in transaction mode, for the one connection that listens; DATABASE_URL unless given.")
+	c.Login.Define(s)
 	s.Int(&c.Limits.Pagers, "REPLAY_CONNECTIONS", 4, settings.Between(1, 1000), "Connections, besides the one that follows, that replays may borrow for a page at a time.")
 
 	s.Section("Sessions")
@@ -181,9 +184,13 @@ func Run(c *Config, p Program) error {
 		}
 		defer remove()
 	}
+	dsn, login, err := c.Login.Open(stop, dsn)
+	if err != nil {
+		return err
+	}
 	log.Info("starting "+p.Name, "version", version(), "auth", c.Auth.Mode, "database", postgresql.Place(dsn), "address", server.Addr().String())
 	store, err := postgresql.Open(kill, postgresql.Config{
-		URL: dsn, ListenURL: c.ListenURL, Name: p.Name, Pagers: c.Limits.Pagers, MaxPayload: c.maxPayload, Log: log,
+		URL: dsn, ListenURL: c.ListenURL, Login: login, Name: p.Name, Pagers: c.Limits.Pagers, MaxPayload: c.maxPayload, Log: log,
 	})
 	if err != nil {
 		return err

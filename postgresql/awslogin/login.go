@@ -1,0 +1,100 @@
+// Package awslogin signs in to PostgreSQL with what AWS keeps: a secret of Secrets Manager, whose rotation costs no
+// connection, or RDS tokens, which are made for each connection and live for 15 minutes.
+//
+// Region and credentials are found as every AWS program finds them: by environment, role of the function or task, web
+// identity of a pod, instance.
+package awslogin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/feature/rds/auth"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/event-piper/event-piper/core/settings"
+	"github.com/event-piper/event-piper/postgresql"
+)
+
+// Config says how to sign in.
+type Config struct {
+	SecretARN string
+	Auth      string
+}
+
+const iam = "rds-iam"
+
+// Define defines the settings.
+func (c *Config) Define(s *settings.Set) {
+	s.String(&c.SecretARN, "DATABASE_SECRET_ARN", "", "AWS secret with the database's URL, or JSON as RDS manages it (username, password, host, …); read again when it is refused.")
+	s.Choice(&c.Auth, "DATABASE_AUTH", "password", []string{"password", iam}, "rds-iam: sign in to RDS with a token of AWS for each connection, which takes sslmode=verify-full and PGSSLROOTCERT.")
+}
+
+// Named reports whether a database is named by the secret, so that no DSN is needed.
+func (c *Config) Named() bool { return c.SecretARN != "" }
+
+// Open returns the DSN to use for the one given, and the login that belongs to it; nil if the DSN says it all. It reads
+// the secret.
+func (c *Config) Open(ctx context.Context, dsn string) (string, postgresql.Login, error) {
+	if c.SecretARN == "" && c.Auth != iam {
+		return dsn, nil, nil
+	}
+	if c.SecretARN != "" && c.Auth == iam {
+		return "", nil, errors.New("DATABASE_AUTH=rds-iam takes no DATABASE_SECRET_ARN: a token is the password")
+	}
+	cfg, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return "", nil, fmt.Errorf("find AWS's region and credentials: %w", err)
+	}
+	if cfg.Region == "" {
+		return "", nil, errors.New("AWS_REGION is not set")
+	}
+	if c.Auth == iam {
+		return dsn, &tokens{region: cfg.Region, credentials: cfg.Credentials}, nil
+	}
+	return openSecret(ctx, secretsmanager.NewFromConfig(cfg), c.SecretARN, dsn)
+}
+
+// tokens is the login of RDS with IAM.
+type tokens struct {
+	region      string
+	credentials aws.CredentialsProvider
+}
+
+var errClearText = errors.New("DATABASE_AUTH=rds-iam sends a token that is as good as a password: add sslmode=verify-full to DATABASE_URL, " +
+	"and PGSSLROOTCERT (or sslrootcert) with the bundle of RDS's certificate authorities")
+
+// Give implements postgresql.Login. Making a token asks nobody.
+func (t *tokens) Give(ctx context.Context, c *pgx.ConnConfig) error {
+	if !verified(c) {
+		return errClearText
+	}
+	token, err := auth.BuildAuthToken(ctx, net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))), t.region, c.User, t.credentials)
+	if err != nil {
+		return fmt.Errorf("make a token for RDS: %w", err)
+	}
+	c.Password = token
+	return nil
+}
+
+// Renew implements postgresql.Login: a token that was refused was a fresh one.
+func (*tokens) Renew(context.Context) (bool, error) { return false, nil }
+
+// verified reports whether every way to the server is encrypted and checks its name and certificate.
+func verified(c *pgx.ConnConfig) bool {
+	if c.TLSConfig == nil || c.TLSConfig.InsecureSkipVerify {
+		return false
+	}
+	for _, f := range c.Fallbacks {
+		if f.TLSConfig == nil || f.TLSConfig.InsecureSkipVerify {
+			return false
+		}
+	}
+	return true
+}
