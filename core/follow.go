@@ -131,6 +131,15 @@ func (h *Hub) begin(newest int64) {
 		h.position = newest
 		close(h.started)
 	}
+	for _, t := range h.tails {
+		for _, f := range t.follows {
+			// Its cursor is from another instance, or from a page that was ahead of this one's reads, and may be beyond
+			// what the database has now: it may have been replaced meanwhile.
+			if f.session.furthest() > h.position {
+				f.session.lookUp()
+			}
+		}
+	}
 	h.status.Following = true
 	h.counters.Connections++
 	h.status.LastRead = time.Now()
@@ -312,11 +321,25 @@ func (h *Hub) rewind(newest int64) {
 		clear(t.events)
 		t.events, t.floor = nil, newest
 		for _, f := range t.follows {
-			f.session.history.known = false
-			f.session.history.drop()
-			f.session.wake()
+			f.session.lookUp()
 		}
 	}
+}
+
+// furthest is where the cursor will be once everything at hand is taken.
+func (s *Session) furthest() int64 {
+	furthest := s.readThrough()
+	if next := s.history.next; next != nil {
+		furthest = max(furthest, next.Next)
+	}
+	return furthest
+}
+
+// lookUp has the session ask the database whether it knows its cursor, and read again what it has at hand.
+func (s *Session) lookUp() {
+	s.history.known = false
+	s.history.drop()
+	s.wake()
 }
 
 // heldBack remembers since when one transaction has been holding the watermark back.

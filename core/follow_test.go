@@ -243,3 +243,20 @@ func TestWritersThatComeAndGoAreNotHeldAgainstOneAnother(t *testing.T) {
 		}
 	})
 }
+
+// The instance has not read what the cursor is from, and it may be another database that it comes back to.
+func TestACursorBeyondTheInstanceIsLookedUpAgainOverANewConnection(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		w.insert("toto", 5)
+		synctest.Wait()
+		w.SetFaults(failing("Follow", "Read"))
+		w.insert("toto", 3)
+		reader := w.open("toto", 8)
+		reader.want("a cursor that the database knows")
+		w.Restore(6)
+		w.Disconnect()
+		w.SetFaults(coretest.Faults{})
+		time.Sleep(time.Minute)
+		reader.wantReset("the same cursor in an older database", core.ResetError{Reason: core.Ahead, Newest: 6})
+	})
+}
