@@ -248,7 +248,8 @@ func (v *verifier) reset(where string, s *Session, position int64, m *Message) {
 		}
 		for _, address := range s.Addresses {
 			for _, row := range v.addresses[address] {
-				if row.ID > position && row.ID <= m.Oldest && !row.Deleted.IsZero() && row.Deleted.Before(m.At) {
+				// It may be above the watermark, where no cursor can go on.
+				if row.ID > position && !row.Deleted.IsZero() && row.Deleted.Before(m.At) {
 					v.verdict.Resets[m.Reason]++
 					return
 				}

@@ -18,6 +18,9 @@ import (
 // ErrLost is what a broken connection answers.
 var ErrLost = errors.New("the connection is lost")
 
+// errReplaced is what reads up to a position answer that the table has not come to: it was restored.
+var errReplaced = errors.New("the table is older than what is known of it")
+
 const (
 	// safetyPause is how long a follower waits for a ring before it reads unasked.
 	safetyPause = time.Second
@@ -222,8 +225,8 @@ func (s *Store) fail(ctx context.Context, method string, count *int) error {
 	return ctx.Err()
 }
 
-// Pages implements core.Store. Its watermark never steps back, so what is known already changes nothing.
-func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, _ int64) ([]core.Page, error) {
+// Pages implements core.Store.
+func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, known int64) ([]core.Page, error) {
 	s.mu.Lock()
 	s.calls.Queries += len(queries)
 	s.calls.pages++
@@ -236,12 +239,15 @@ func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, _ int64) ([
 	if err != nil {
 		return nil, err
 	}
+	if known > s.sequence {
+		return nil, errReplaced
+	}
 	if n := s.faults.MaxPages; n > 0 {
 		queries = queries[:min(n, len(queries))]
 	}
 	var pages []core.Page
 	for bytes := 0; len(pages) < len(queries) && bytes < maxReadBytes; {
-		page, err := s.page(queries[len(pages)], &bytes)
+		page, err := s.page(queries[len(pages)], known, &bytes)
 		if err != nil {
 			return nil, err
 		}
@@ -253,11 +259,11 @@ func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, _ int64) ([
 // scanned bounds the events that a page of some types looks at.
 const scanned = 200
 
-func (s *Store) page(q core.PageQuery, bytes *int) (core.Page, error) {
+func (s *Store) page(q core.PageQuery, known int64, bytes *int) (core.Page, error) {
 	if n := s.faults.MaxPageEvents; n > 0 {
 		q.Limit = min(q.Limit, n)
 	}
-	newest := s.newest()
+	newest := max(s.newest(), known)
 	page := core.Page{
 		Next: max(q.After, newest), Newest: newest,
 		Ahead: q.After > s.sequence,
