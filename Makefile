@@ -93,6 +93,10 @@ openapi: ## generate openapi/openapi.yaml and openapi/openapi-3.0.yaml
 test-clients: ## generate clients in Go, TypeScript, Java, Python, and use them against the running service
 	openapi/clients/run.sh $(CLIENTS)
 
+.PHONY: test-matrix
+test-matrix: ## try what real clients of Server-Sent Events make of cut connections, and write docs/clients.md
+	openapi/clients/matrix/run.sh $(CLIENTS)
+
 .PHONY: lint-openapi
 lint-openapi: ## Redocly, Spectral, and Schemathesis against the running service
 	openapi/clients/lint.sh
