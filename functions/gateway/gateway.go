@@ -104,6 +104,9 @@ func newRequest(ctx context.Context, routes *http.ServeMux, e events.APIGatewayV
 	if ip := e.RequestContext.HTTP.SourceIP; ip != "" {
 		r.RemoteAddr = net.JoinHostPort(ip, "0") // the port is not told, yet readers split one off
 	}
+	if a := e.RequestContext.Authorizer; a != nil && a.JWT != nil {
+		ctx = withClaims(ctx, a.JWT.Claims)
+	}
 	return r.WithContext(ctx), nil
 }
 

@@ -87,5 +87,9 @@ func newHandler(ctx context.Context, args []string, getenv func(string) string) 
 	}}
 	h.Register(mux)
 	openapi.Register(mux, openapi.Config{Poller: web.CountEvents(solo), Authenticate: c.web.Authenticate(authenticator, func(string) {}), Log: log, MaxTopics: c.maxTopics})
-	return gateway.Handler(web.Handler(c.web, mux, log), mux, log), solo.Close, nil
+	answer := web.Handler(c.web, mux, log)
+	if c.auth.Mode == "gateway" {
+		answer = gateway.Claimed(c.auth.JWT.ConsumerClaim, answer, log)
+	}
+	return gateway.Handler(answer, mux, log), solo.Close, nil
 }
