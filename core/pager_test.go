@@ -325,3 +325,21 @@ func TestNobodyReadsAheadWhileOthersWait(t *testing.T) {
 		close(release)
 	})
 }
+
+// A client stalls while its page cannot be read, and takes again when it can be: nothing else would wake its session.
+func TestAFailureOfAPageThatIsNotWantedAnyMoreIsForgotten(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		ids := w.insert("toto", 3)
+		synctest.Wait()
+		w.SetFaults(failing("Pages"))
+		reader := w.open("toto", core.FromStart)
+		if _, err := reader.Take(nil, 10, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		reader.Discard()
+		w.SetFaults(coretest.Faults{})
+		time.Sleep(time.Minute)
+		reader.want("after the failure", ids...)
+	})
+}

@@ -63,8 +63,12 @@ func (s *Session) Take(events []*Event, limit, maxBytes int) ([]*Event, error) {
 		s.failure = nil
 		if reset, ok := errors.AsType[*ResetError](err); ok {
 			s.cursor = reset.Resume() // not before it is known: whoever asks for the cursor would be told of no gap
+			return events, err
 		}
-		return events, err
+		if s.history.onItsWay() {
+			return events, err
+		}
+		// It was about a page that Discard has called off since. Nothing would wake the session: ask again.
 	}
 	for !s.closed {
 		switch {
