@@ -54,7 +54,7 @@ func TestSimulation(t *testing.T) {
 		})
 	}
 	for i := range seeds {
-		next <- first + uint64(i) //nolint:gosec // small
+		next <- first + uint64(i)
 	}
 	close(next)
 	running.Wait()
