@@ -10,6 +10,8 @@ var (
 	ErrUnavailable = errors.New("events cannot be read right now")
 	// ErrTooManySessions reports that this instance holds as many sessions as it may.
 	ErrTooManySessions = errors.New("too many sessions")
+	// ErrEnded reports that an operator ended the session.
+	ErrEnded = errors.New("the session was ended")
 	// ErrUnreadable reports that what was asked for cannot be read because of what it is, such as a damaged row,
 	// while anything else can be.
 	ErrUnreadable = errors.New("an event cannot be read")

@@ -376,7 +376,7 @@ func (h *Hub) observe(r Read, held *heldBack) {
 	h.status.Watermark = r.Watermark
 	h.status.Sequence = r.Sequence
 	h.status.Writers = r.Writers
-	h.status.HeldBack = held.since
+	h.status.HeldBack, h.status.HeldBackBy = held.since, held.pid
 }
 
 // unavailable hides the cause of a failed read from whoever only needs to know that it may work later.

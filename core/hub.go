@@ -55,7 +55,8 @@ type Hub struct {
 	recent    []*Event  // the events of all tails in the order of their ids, oldest first
 	bytes     int       // what recent holds, see weight
 	sessions  int
-	polls     int // of the sessions
+	ids       int64 // the id of the newest session
+	polls     int   // of the sessions
 	status    Status
 	counters  Counters
 	started   chan struct{} // closed once the first position is known
@@ -75,6 +76,8 @@ type Status struct {
 	Writers  int
 	// HeldBack is since when the same transaction has been holding the watermark back; zero if none does.
 	HeldBack time.Time
+	// HeldBackBy is the process id of that transaction's backend, 0 for a prepared transaction.
+	HeldBackBy int
 }
 
 // NewHub returns a hub that serves sessions while Run runs.
@@ -82,6 +85,7 @@ func NewHub(store Store, limits Limits, log *slog.Logger) *Hub {
 	h := &Hub{
 		store: store, log: log, limits: limits,
 		tails: map[string]*tail{}, started: make(chan struct{}), draining: make(chan struct{}),
+		ids: time.Now().UnixMicro(),
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.pager = &pager{hub: h}
@@ -160,7 +164,8 @@ func (h *Hub) Open(consumer string, cursor int64, types Types, wake func(), topi
 	if cursor == FromNow {
 		cursor = h.position
 	}
-	s := &Session{hub: h, types: types, wake: wake, cursor: cursor}
+	h.ids++
+	s := &Session{hub: h, types: types, wake: wake, cursor: cursor, id: h.ids, since: time.Now().UnixNano()}
 	s.history = history{buffer: h.buffer, limit: maxPageEvents, most: maxPageEvents}
 	s.follows = s.own[:]
 	if len(topics) > 0 {

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -82,12 +83,13 @@ func (h *Hub) Poll(ctx context.Context, p Poll) (answer Batch, _ error) {
 	over, draining := p.Wait <= 0, h.draining
 	for {
 		events, err := s.Take(nil, p.Limit, maxBatchBytes)
+		ended := errors.Is(err, ErrEnded)
 		switch {
-		case err != nil:
+		case err != nil && !ended:
 			return Batch{}, err
 		case len(events) > 0:
 			return s.answer(events)
-		case over && (s.Settled() || s.Cursor() > start):
+		case ended || over && (s.Settled() || s.Cursor() > start):
 			if h.Down() != "" {
 				return Batch{}, ErrUnavailable
 			}

@@ -26,14 +26,18 @@ type Session struct {
 	own     [1]follow // what follows is for a session of one address
 	types   Types
 	wake    func()
+	id      int64 // see SessionInfo
+	since   int64 // Unix nanoseconds
 
 	// Guarded by hub.mu.
-	cursor  int64
-	history history
-	kept    int    // bytes that the reader keeps of what it took
-	pinned  *Event // the event whose shared encoding it keeps
-	failure error  // for the next Take
-	closed  bool
+	cursor    int64
+	history   history
+	kept      int    // bytes that the reader keeps of what it took
+	pinned    *Event // the event whose shared encoding it keeps
+	failure   error  // for the next Take
+	closed    bool
+	ended     bool // by an operator
+	transport Transport
 }
 
 // follow is a session's place at the tail of an address.
@@ -52,7 +56,7 @@ func (s *Session) owner() *tail { return s.follows[0].tail }
 //
 // A *ResetError reports that the cursor could not be continued; the session has moved to the cursor to go
 // on from. ErrUnavailable reports that history cannot be read right now; the session keeps trying and wakes
-// when it can.
+// when it can. ErrEnded reports that the session was told to end; it stays so.
 func (s *Session) Take(events []*Event, limit, maxBytes int) ([]*Event, error) {
 	h := s.hub
 	h.mu.Lock()
@@ -69,6 +73,9 @@ func (s *Session) Take(events []*Event, limit, maxBytes int) ([]*Event, error) {
 			return events, err
 		}
 		// It was about a page that Discard has called off since. Nothing would wake the session: ask again.
+	}
+	if s.ended {
+		return events, ErrEnded
 	}
 	for !s.closed {
 		switch {
@@ -207,6 +214,10 @@ func (s *Session) Settled() bool {
 func (s *Session) More() bool {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
+	return s.more()
+}
+
+func (s *Session) more() bool {
 	if !s.history.resting() || s.cursor < s.floor() {
 		return true
 	}

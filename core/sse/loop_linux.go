@@ -375,7 +375,7 @@ func (fs *fdStream) late() bool {
 		fs.discarded.Store(true)
 	}
 	if stalled < fs.server.config.WriteTimeout {
-		return fs.ending.Load() || fs.over()
+		return fs.ending.Load() || fs.over() || fs.session.Ended()
 	}
 	fs.server.stats.Stalled.Add(1)
 	// Without a reset the kernel would keep its send buffer for minutes after the close.

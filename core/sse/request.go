@@ -19,11 +19,12 @@ var cursorParameters = []string{"lastEventId", "last_event_id", "after"}
 
 // ask is what a request asks for.
 type ask struct {
-	identity auth.Identity
-	access   *web.Access
-	cursor   int64
-	types    core.Types
-	topics   []string // as asked for; nil if nothing was
+	identity  auth.Identity
+	access    *web.Access
+	transport core.Transport
+	cursor    int64
+	types     core.Types
+	topics    []string // as asked for; nil if nothing was
 }
 
 // parse reads what a request asks for. The header wins over the query: a browser that reconnects sends the

@@ -106,6 +106,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem.New(status, err.Error()).Write(w)
 		return
 	}
+	a.transport = core.SSE
+	if r.ProtoMajor == 2 {
+		a.transport = core.SSEOverHTTP2
+	}
 	setHeader(w.Header())
 	if r.Method == http.MethodHead {
 		return
@@ -141,6 +145,7 @@ func (s *Server) start(st *stream, a ask) error {
 	if err != nil {
 		return err
 	}
+	session.Via(a.transport)
 	st.session = session
 	s.streams[st] = struct{}{}
 	s.stats.Streams.Add(1)

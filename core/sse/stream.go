@@ -49,6 +49,9 @@ func (st *stream) heartbeat(b []byte, retry time.Duration) []byte {
 	return appendFrame(b, appendHeartbeat(frame[:0], st.session.Cursor(), retry), st.chunked)
 }
 
+// goodbye returns the last frame, which tells the client when to come back, and what ends the body.
+func (st *stream) goodbye(b []byte) []byte { return st.last(st.heartbeat(b, st.server.retry())) }
+
 // last returns what ends the body.
 func (st *stream) last(b []byte) []byte {
 	if st.chunked {
@@ -66,10 +69,13 @@ func (st *stream) next(scratch *scratch) (chunk []byte, done bool) {
 		return scratch.use(st.last(b)), true
 	}
 	if st.ending.Load() {
-		return scratch.use(st.last(st.heartbeat(b, st.server.retry()))), true
+		return scratch.use(st.goodbye(b)), true
 	}
 	events, err := st.session.Take(scratch.events[:0], chunkEvents, chunkBytes)
 	scratch.events, scratch.shared = events, nil
+	if errors.Is(err, core.ErrEnded) {
+		return scratch.use(st.goodbye(b)), true
+	}
 	if reset, ok := errors.AsType[*core.ResetError](err); ok {
 		return scratch.use(appendFrame(b, appendReset(nil, reset), st.chunked)), false
 	}

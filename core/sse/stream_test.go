@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/coretest"
 )
 
@@ -495,4 +496,54 @@ func TestAStalledClientKeepsNoHistory(t *testing.T) {
 			t.Errorf("%d bytes were written to a client that reads nothing", n)
 		}
 	})
+}
+
+func TestAStreamThatIsEndedSaysGoodbye(t *testing.T) {
+	inEveryWay(t, func(t *testing.T, w way) {
+		s := newService(t, w)
+		ended, other := s.open(t, "toto"), s.open(t, "titi")
+		list, _ := s.hub.List("toto", 10)
+		want := core.SSE
+		if w.http2 {
+			want = core.SSEOverHTTP2
+		}
+		if len(list) != 1 || list[0].Transport != want {
+			t.Fatalf("got %+v, want one session by %v", list, want)
+		}
+		if !s.hub.End(list[0].ID) {
+			t.Fatal("there is no such session")
+		}
+		cursor, retry := heartbeatOf(t, ended.next(t))
+		if cursor != ended.start || retry == 0 {
+			t.Errorf("goodbye at %d with retry %d, want %d and one", cursor, retry, ended.start)
+		}
+		ended.wantEnd(t)
+		id := s.store.Insert("titi", "insert", `1`)
+		other.want(t, fmt.Sprintf("id: %d\nevent: insert\ndata: 1\n\n", id))
+	})
+}
+
+// TestAStalledStreamIsEndedAtOnce: its goodbye cannot be written, and nobody waits until it could be.
+func TestAStalledStreamIsEndedAtOnce(t *testing.T) {
+	s := newService(t, ways[0])
+	resp, cancel := s.get(t, http.MethodGet, "toto") // nobody reads
+	defer cancel()
+	defer func() { _ = resp.Body.Close() }()
+	payload := `"` + strings.Repeat("x", 1<<20) + `"`
+	for range 20 {
+		s.store.Insert("toto", "insert", payload)
+	}
+	stalled := func() (stalled bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for st := range s.streams {
+			stalled = st.stalled.Load() != 0
+		}
+		return stalled
+	}
+	eventually(t, "the client to stall", stalled)
+	if n := s.hub.EndAll("toto"); n != 1 {
+		t.Fatalf("%d sessions were ended, want 1", n)
+	}
+	eventually(t, "the session to end", func() bool { return s.hub.Sessions() == 0 })
 }

@@ -54,7 +54,7 @@ func (c *Config) Define(s *settings.Set, port int) {
 	s.Section("Server")
 	s.Int(&c.Port, "PORT", port, settings.Between(0, 65535), "TCP port to listen on; 0 picks a free one.")
 	s.String(&c.Address, "ADDRESS", "", "IP address or host name to listen on; unless given all addresses, or loopback alone with a development database.")
-	s.Int(&c.ManagePort, "MANAGE_PORT", 0, settings.Between(0, 65535), "TCP port that /metrics and /manage move to, away from the public, with /debug/pprof beside them; over plain HTTP. 0 leaves them where they are, without pprof.")
+	s.Int(&c.ManagePort, "MANAGE_PORT", 0, settings.Between(0, 65535), "TCP port that /metrics and /manage move to, away from the public, with /manage/sessions and /debug/pprof beside them; over plain HTTP. 0 leaves them where they are, without these two.")
 	s.String(&c.ManageAddress, "MANAGE_ADDRESS", "", "IP address or host name of that port; ADDRESS unless given, and loopback without either.")
 	s.String(&c.TLSCertFile, "TLS_CERT_FILE", "", "PEM file with the certificate chain, for HTTPS; read again when it changes.")
 	s.String(&c.TLSKeyFile, "TLS_KEY_FILE", "", "PEM file with the certificate's private key; read again when it changes.")

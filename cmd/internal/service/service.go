@@ -223,6 +223,7 @@ func Run(c *Config, p Program) error {
 	forOperators := s.Mux
 	if manage != nil {
 		forOperators = manage.mux
+		sessionRoutes(manage.mux, hub)
 	}
 	s.Health.Register(forOperators)
 	forOperators.Handle("GET "+web.MetricsPath, m.Handler())
