@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the examples against the service and its development PostgreSQL, and checks what they do.
 #
-#   run.sh [orders] [proxies]     all of them unless named
+#   run.sh [orders] [proxies] [node] [python] [shell] [webhooks]     all of them unless named
 #
 # What it installs goes below .tools.
 set -euo pipefail
@@ -43,7 +43,27 @@ example_proxies() {
   timeout 240 node "$examples/proxies/test.js" nginx haproxy caddy varnish
 }
 
-all=(orders proxies)
+service() { timeout 120 node "$examples/test/services.js" "$@"; }
+
+example_node() { needs_node && service node node "$examples/node/service.js"; }
+
+example_webhooks() { needs_node && service webhooks node "$examples/webhooks/bridge.js"; }
+
+example_python() {
+  needs_node
+  mkdir -p "$work/python-module"
+  cd "$work/python-module"
+  install_python "$examples/../clients/python/tests/requirements.txt" venv
+  PYTHONPATH=$examples/../clients/python PYTHONDONTWRITEBYTECODE=1 service python venv/bin/python "$examples/python/service.py"
+}
+
+example_shell() {
+  needs_node
+  needs_package busybox busybox
+  service shell busybox sh "$examples/shell/follow.sh"
+}
+
+all=(orders proxies node python shell webhooks)
 [ $# -gt 0 ] || set -- "${all[@]}"
 for name; do
   case " ${all[*]} " in
