@@ -43,11 +43,13 @@ func (r *record) history(ctx context.Context, d *database) (*check.History, erro
 	for _, reader := range r.readers {
 		h.Readers = append(h.Readers, *reader)
 	}
-	err := d.query(ctx, func(ctx context.Context, c *pgx.Conn) (err error) {
-		h.Rows, err = readRows(ctx, c, `select id, type, subscriber, payload::text, null::timestamptz from events
-			union all select id, type, subscriber, payload, deleted_at from chaos_deleted`)
-		return err
-	})
+	c, err := d.connect(ctx, "table")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close(ctx) }()
+	h.Rows, err = readRows(ctx, c, `select id, type, subscriber, payload::text, null::timestamptz from events
+		union all select id, type, subscriber, payload, deleted_at from chaos_deleted`)
 	return h, err
 }
 
