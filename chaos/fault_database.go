@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/event-piper/event-piper/chaos/check"
 )
 
 // diskFull fills the database's file system, which PostgreSQL survives, or crashes of when its log cannot be written.
@@ -93,7 +95,7 @@ func (w *world) locked(ctx context.Context, r *rand.Rand, statements ...string) 
 
 // tolerate makes nothing of a lock that was not to be had.
 func tolerate(on string, err error) (string, error) {
-	if err != nil && outcomeOf(err) != 0 {
+	if err != nil && outcomeOf(err) != check.Unknown {
 		return on + ", in vain", nil
 	}
 	return on, err
@@ -123,14 +125,19 @@ func schemaChange(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	}
 }
 
-// retention deletes what is older than a few seconds, in one of two ways.
+// retention deletes what is older than a few seconds, again and again. Those who stayed away for longer are told.
 func retention(ctx context.Context, w *world, r *rand.Rand) (string, error) {
-	// A prepared transaction of the other writers is held for a second at most, and a fault before this one was
-	// recovered from: what is older than this has been read by all but those who stayed away.
-	age := between(r, 3*time.Second, 20*time.Second)
-	return tolerate(fmt.Sprintf("older than %.0f s", age.Seconds()), w.database.exec(ctx, `with gone as (
-			delete from events where "timestamp" < now() - make_interval(secs => $1) returning id, type, subscriber, payload::text)
-		insert into chaos_deleted (id, type, subscriber, payload) select * from gone`, age.Seconds()))
+	age := between(r, 2*time.Second, 6*time.Second)
+	for range 10 + r.IntN(20) {
+		err := w.database.exec(ctx, `with gone as (
+				delete from events where "timestamp" < now() - make_interval(secs => $1) returning id, type, subscriber, payload::text)
+			insert into chaos_deleted (id, type, subscriber, payload) select * from gone`, age.Seconds())
+		if on, err := tolerate("", err); err != nil || on != "" {
+			return on, err
+		}
+		_ = sleep(ctx, 300*time.Millisecond)
+	}
+	return fmt.Sprintf("older than %.0f s", age.Seconds()), nil
 }
 
 func hurryWriters(ctx context.Context, w *world, r *rand.Rand) (string, error) {

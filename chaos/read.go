@@ -82,8 +82,8 @@ func (r *reader) run(ctx context.Context) {
 		if err != nil {
 			_ = sleep(ctx, 20*time.Millisecond+time.Duration(r.random.Int64N(int64(200*time.Millisecond))))
 		}
-		if r.naps && r.ends.Load() == nil && r.random.IntN(4) == 0 {
-			_ = sleep(ctx, time.Duration(r.random.Int64N(int64(8*time.Second))))
+		if r.naps && r.ends.Load() == nil && r.random.IntN(2) == 0 {
+			_ = sleep(ctx, time.Duration(r.random.Int64N(int64(10*time.Second))))
 		}
 	}
 }
