@@ -69,6 +69,14 @@ bench: ## measure, beside the table without us and other servers, and print tabl
 chaos: ## one fault after the other over the real programs, and a check of the whole history; CHAOS="-for 1h -seed 7"
 	cd chaos && $(GO) vet ./... && $(GO) test ./... && $(GO) run . $(CHAOS)
 
+.PHONY: variants
+variants: ## break core in one place after the other, and see that the simulation finds each
+	cd chaos && $(GO) run ./variants
+
+.PHONY: soak
+soak: ## clients come and go for an hour, or CHAOS="-for 8h": what grows is plotted to soak.png, and an error
+	cd chaos && $(GO) run . -soak -plots $(CURDIR) $(CHAOS)
+
 .PHONY: test-versions
 test-versions: ## the tests of postgresql/ and a round of chaos on each PostgreSQL from 14 to 18, or on VERSIONS="14 18"
 	chaos/versions.sh $(VERSIONS)

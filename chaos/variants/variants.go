@@ -15,7 +15,7 @@ var variants = []variant{
 	{"the cursor moves before the delivery", "session.go", "\tfor i, e := range rest {\n\t\tif s.types", "\tfor i, e := range rest {\n\t\ts.cursor = e.ID\n\t\tif s.types"},
 	{"the cursor moves to the position though not all was taken", "session.go", "if n == len(rest) && all {", "if n >= 0 || all {"},
 	{"several addresses: what was cut off counts as taken", "session.go", "rest, all = rest[:limit], false", "rest = rest[:limit]"},
-	{"several addresses: events are not sorted", "session.go", "slices.SortFunc(events, func(a, b *Event) int { return cmp.Compare(a.ID, b.ID) })", "_ = cmp.Compare[int64]"},
+	{"several addresses: events are not sorted", "session.go", "slices.SortFunc(events, func(a, b *Event) int { return cmp.Compare(a.ID, b.ID) })", "_ = cmp.Compare[int64]\n\t_ = slices.Sort[[]int64]"},
 	{"from now on begins one too late", "hub.go", "cursor = h.position\n", "cursor = h.position + 1\n"},
 	{"events wake nobody", "follow.go", "\t\th.bytes += weight(e)\n\t\tif !t.woken {", "\t\th.bytes += weight(e)\n\t\tif false {"},
 	{"an event without its payload wakes nobody", "follow.go", "t.forget(e.ID)\n\t\t\tif !t.woken {", "t.forget(e.ID)\n\t\t\tif false {"},
