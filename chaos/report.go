@@ -47,6 +47,7 @@ func (r *report) add(other *report) {
 	a.PrunedUnread += b.PrunedUnread
 	a.LostByDatabase += b.LostByDatabase
 	a.Overtaken += b.Overtaken
+	a.Stale += b.Stale
 	for reason, n := range b.Resets {
 		a.Resets[reason] += n
 	}
@@ -61,8 +62,8 @@ func (r *report) print(out io.Writer) {
 			v.Committed, v.RolledBack, v.Deliveries, v.Sessions, v.Resets, v.PrunedUnread)
 	}
 	if v := r.verdict; v != nil && r.failovers > 0 {
-		printf("%d failovers: confirmed commits that the database lost %d, events whose ids a reader's cursor had passed before %d\n",
-			r.failovers, v.LostByDatabase, v.Overtaken)
+		printf("%d failovers: confirmed commits that the database lost %d, not delivered because a reader's cursor had passed their ids before %d, delivered though lost %d\n",
+			r.failovers, v.LostByDatabase, v.Overtaken, v.Stale)
 	}
 	printf("\n| Fault | Times | First commit after it: median, longest | Delivered after that: median, longest |\n|---|---|---|---|\n")
 	byName := map[string][]fallen{}

@@ -46,8 +46,9 @@ func (r *simReader) wants(f *fact) bool {
 // turn goes on reading in one of the ways.
 func (r *simReader) turn() {
 	if r.session != nil {
-		if r.s.r.IntN(12) == 0 {
-			r.session.Discard()
+		if r.s.r.IntN(4) == 0 {
+			r.session.Discard() // its client stalls
+			return
 		}
 		r.take(1 + r.s.r.IntN(6))
 		return
@@ -165,6 +166,11 @@ func (r *simReader) page() {
 		r.answer("reads a page", nil, 0, reset)
 		return
 	}
+	for id, f := range r.s.truth {
+		if f.deleted && !f.vague && slices.Contains(r.addresses, f.address) && id > r.cursor && id <= pages[0].Next {
+			r.s.Errorf("%s: is not told that %d after %d was deleted", r.name, id, r.cursor)
+		}
+	}
 	r.answer("reads a page", pages[0].Events, pages[0].Next, nil)
 }
 
@@ -227,7 +233,9 @@ func (r *simReader) reset(reset *core.ResetError) {
 	if !justified {
 		r.s.Errorf("%s: a reset from %d: %v", r.name, r.cursor, reset)
 	}
-	r.cursor = reset.Resume()
+	if r.cursor = reset.Newest; reset.Reason == core.Pruned {
+		r.cursor = reset.Oldest
+	}
 }
 
 // seam is the store, with the world going on right before and right after each call.

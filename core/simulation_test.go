@@ -107,6 +107,7 @@ type simulation struct {
 type fact struct {
 	address, typ, payload string
 	deleted               bool
+	vague                 bool // deleted, and an older database may not know
 }
 
 type txn struct {
@@ -374,6 +375,8 @@ func (s *simulation) restore() {
 	for _, id := range ids {
 		if id > to {
 			delete(s.truth, id)
+		} else {
+			s.truth[id].vague = s.truth[id].deleted
 		}
 	}
 	for _, r := range s.readers {

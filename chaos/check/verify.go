@@ -54,6 +54,8 @@ type Verdict struct {
 	// Overtaken counts events that a reader did not get because their ids, after a failover that lost events, were not
 	// above its cursor, and had passed it again before the cursor was looked at.
 	Overtaken int
+	// Stale counts deliveries, after a failover, of events that it had lost.
+	Stale int
 }
 
 // Verify checks every message of every session against the rows.
@@ -76,6 +78,7 @@ type verifier struct {
 	rows      map[string]*Row    // by token
 	writes    map[string]Outcome // by token
 	addresses map[string][]*Row  // in ascending order of ids
+	given     int64              // the highest cursor that anybody had before the first rewind
 }
 
 func (v *verifier) say(f Fault, reader, format string, args ...any) {
@@ -95,6 +98,19 @@ func (v *verifier) index() {
 		v.writes[w.Token] = w.Outcome
 	}
 	v.verdict.Committed = len(v.history.Rows)
+	if len(v.history.Rewinds) == 0 {
+		return
+	}
+	first := v.history.Rewinds[0].At
+	for _, r := range v.history.Readers {
+		for _, s := range r.Sessions {
+			for _, m := range s.Messages {
+				if m.At.Before(first.Add(tolerance)) {
+					v.given = max(v.given, m.ID)
+				}
+			}
+		}
+	}
 }
 
 // outcomes compares what the writers were told with what the database has.
@@ -106,7 +122,7 @@ func (v *verifier) outcomes() {
 			v.say(DatabaseLost, "writer", "%s was committed and is not in the table", w.Token)
 		case w.Outcome == Committed && !row.Lost.IsZero():
 			v.verdict.LostByDatabase++
-		case w.Outcome == RolledBack && row != nil:
+		case w.Outcome == RolledBack && row != nil && row.Since.IsZero(): // a failover can lose a rollback, too
 			v.say(DatabaseKept, "writer", "%s was rolled back and is in the table as %d", w.Token, row.ID)
 		}
 		if w.Outcome == RolledBack {
@@ -209,7 +225,11 @@ func (v *verifier) delivery(where string, s *Session, m *Message) {
 		v.say(Altered, where, "%d %s came with type %q and payload %x, and is %d with %q and %x",
 			m.ID, m.Token, m.Type, m.Payload, row.ID, row.Type, row.Payload)
 	}
-	if !row.Lost.IsZero() && m.At.After(row.Lost.Add(tolerance)) {
+	switch {
+	case row.Lost.IsZero() || !m.At.After(row.Lost.Add(tolerance)):
+	case len(v.history.Rewinds) > 0:
+		v.verdict.Stale++
+	default:
 		v.say(Invented, where, "%d %s came after the database had lost it", m.ID, m.Token)
 	}
 }
@@ -228,7 +248,7 @@ func (v *verifier) passed(where string, s *Session, after, through int64, at tim
 				break
 			}
 			switch {
-			case row.Since.After(at): // its id was passed before the failover
+			case !row.Since.IsZero() && row.ID <= v.given: // its id was passed before the failover; it counts as overtaken
 			case !row.Lost.IsZero() && at.After(row.Lost.Add(-tolerance)):
 			case !row.Deleted.IsZero() && row.Deleted.Before(at):
 				v.verdict.PrunedUnread++
