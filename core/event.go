@@ -25,22 +25,37 @@ type Event struct {
 	Consumer  string
 	// Payload is compact JSON: no white space between tokens, everything else as it was stored.
 	Payload []byte
+	// Amends is the id of the earlier event that this one amends, 0 if there is none.
+	Amends int64
+	// Traceparent is the W3C Trace Context that the event was inserted in, "" without one.
+	Traceparent string
 	// Live reports that the event was read at the live end, not from history.
 	Live bool
 
-	encodeOnce sync.Once
-	encoded    []byte
+	// shares are the formats, as bits, of which the encoding is shared and counted. It is set before sessions see
+	// the event.
+	shares    uint8
+	weight    int // what the event is counted for while it is recent
+	encodings [Formats]struct {
+		once  sync.Once
+		bytes []byte
+	}
 
 	// Guarded by the hub's mutex: how many sessions keep the encoding, and for which consumer it is counted.
 	keepers int32
 	keeper  *tail
 }
 
-// Encoded returns what encode makes of the event, made once for all sessions that deliver it. Every
+// Shares reports whether the event's encoding in a format is to be shared by all sessions that deliver it. Of
+// the others nobody counts the memory.
+func (e *Event) Shares(f Format) bool { return f == FormatPayload || e.shares&(1<<f) != 0 }
+
+// Encoded returns what encode makes of the event, made once for all sessions that deliver it in a format. Every
 // caller must pass the same encoding.
-func (e *Event) Encoded(encode func(*Event) []byte) []byte {
-	e.encodeOnce.Do(func() { e.encoded = encode(e) })
-	return e.encoded
+func (e *Event) Encoded(f Format, encode func(*Event) []byte) []byte {
+	encoding := &e.encodings[f]
+	encoding.once.Do(func() { encoding.bytes = encode(e) })
+	return encoding.bytes
 }
 
 // CheckName reports why name can be neither a consumer nor an event's type: empty, longer than

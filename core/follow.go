@@ -257,6 +257,9 @@ func (h *Hub) publish(events []*Event, position int64) []*Session {
 		if t == nil || e.ID <= t.floor {
 			continue
 		}
+		if e.Type == RedactedType && e.Amends != 0 {
+			h.redact(t, e)
+		}
 		if e.Payload == nil {
 			// Too large to keep others waiting, unreadable, or deleted: history knows.
 			t.forget(e.ID)
@@ -267,9 +270,10 @@ func (h *Hub) publish(events []*Event, position int64) []*Session {
 			continue
 		}
 		e.Live = true
+		h.share(e)
 		t.events = append(t.events, e)
 		h.recent = append(h.recent, e)
-		h.bytes += weight(e)
+		h.bytes += e.weight
 		if !t.woken {
 			t.woken = true
 			woken = append(woken, t)
@@ -302,7 +306,7 @@ func (h *Hub) evict() {
 		e := h.recent[0]
 		h.recent[0] = nil
 		h.recent = h.recent[1:]
-		h.bytes -= weight(e)
+		h.bytes -= e.weight
 		if t := h.tails[e.Consumer]; t != nil && e.ID > t.floor {
 			t.forget(e.ID)
 		}

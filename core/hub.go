@@ -55,8 +55,9 @@ type Hub struct {
 	recent    []*Event  // the events of all tails in the order of their ids, oldest first
 	bytes     int       // what recent holds, see weight
 	sessions  int
-	ids       int64 // the id of the newest session
-	polls     int   // of the sessions
+	ids       int64        // the id of the newest session
+	formats   [Formats]int // how many sessions get events in each format
+	polls     int          // of the sessions
 	status    Status
 	counters  Counters
 	started   chan struct{} // closed once the first position is known
@@ -181,6 +182,7 @@ func (h *Hub) Open(consumer string, cursor int64, types Types, wake func(), topi
 	}
 	own.owned++
 	h.sessions++
+	h.formats[s.view.Format]++
 	return s, nil
 }
 
@@ -208,6 +210,7 @@ func (h *Hub) close(s *Session) {
 	s.history.drop()
 	s.owner().owned--
 	h.sessions--
+	h.formats[s.view.Format]--
 	for i := range s.follows {
 		t := s.follows[i].tail
 		t.remove(&s.follows[i])

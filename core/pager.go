@@ -124,10 +124,11 @@ func (r request) split() (first, second request) {
 
 // wish tells sessions apart that do not ask for the same.
 type wish struct {
-	own   *tail
-	after int64
-	limit int
-	types string
+	own     *tail
+	after   int64
+	limit   int
+	types   string
+	current bool
 }
 
 // nextRequest takes sessions off the queue. With none left that may have more, enough held, or when the hub has
@@ -154,7 +155,7 @@ func (p *pager) nextRequest() (r request) {
 		case alone || s.history.failures > 0 && len(r.queries) > 0 || h.buffer.room(s.owner()) != nil:
 			return false
 		}
-		w := wish{s.owner(), s.readThrough(), s.history.limit, strings.Join(s.types, "\n")}
+		w := wish{s.owner(), s.readThrough(), s.history.limit, strings.Join(s.types, "\n"), s.view.Current}
 		i, shared := wishes[w]
 		switch {
 		case shared && len(s.follows) == 1:
@@ -184,7 +185,7 @@ func (p *pager) nextRequest() (r request) {
 
 // query is what the session asks for.
 func (s *Session) query() PageQuery {
-	q := PageQuery{After: s.readThrough(), Types: s.types, Limit: s.history.limit}
+	q := PageQuery{After: s.readThrough(), Types: s.types, Current: s.view.Current, Limit: s.history.limit}
 	q.Addresses = make([]string, len(s.follows))
 	for i := range s.follows {
 		q.Addresses[i] = s.follows[i].tail.address
@@ -216,6 +217,8 @@ func (p *pager) deliver(r request, pages []Page) {
 		switch {
 		case s.history.stage == recalled || query.After != s.readThrough():
 			s.history.dismiss() // it waits, or has dropped what this page follows
+		case s.redactedAfter(r.known):
+			s.history.dismiss() // the page may have been read before, and will be asked for again
 		case reset == nil:
 			page.owner = s.owner()
 			s.history.arrive(page)

@@ -14,7 +14,9 @@ type Poll struct {
 	// After is the cursor, or FromNow.
 	After int64
 	Types Types
-	Limit int
+	// Current leaves out of history the events that a later one amends.
+	Current bool
+	Limit   int
 	// Wait is how long to wait for the first event; zero asks for what there is now.
 	Wait time.Duration
 }
@@ -69,6 +71,7 @@ func (h *Hub) Poll(ctx context.Context, p Poll) (answer Batch, _ error) {
 	if err != nil {
 		return Batch{}, err
 	}
+	s.SetView(View{Current: p.Current})
 	h.beginPoll()
 	defer func() {
 		h.endPoll(&answer)

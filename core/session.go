@@ -25,6 +25,7 @@ type Session struct {
 	follows []follow  // one for each address, the consumer's own first
 	own     [1]follow // what follows is for a session of one address
 	types   Types
+	view    View // set before the first Take
 	wake    func()
 	id      int64 // see SessionInfo
 	since   int64 // Unix nanoseconds
@@ -45,6 +46,15 @@ type follow struct {
 	session *Session
 	tail    *tail
 	index   int // in tail.follows, guarded by hub.mu
+}
+
+// SetView says what the session gets of the events. It must be called before the first Take, if at all.
+func (s *Session) SetView(v View) {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	s.hub.formats[s.view.Format]--
+	s.view = v
+	s.hub.formats[v.Format]++
 }
 
 // owner is the tail of the consumer's own address, which what the session holds is counted for.

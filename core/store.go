@@ -25,7 +25,10 @@ type PageQuery struct {
 	// Types are the types that are asked for. A page may end before its limit, and without any event, when
 	// many others had to be looked at.
 	Types Types
-	Limit int
+	// Current leaves out the events that a later event of the same address amends, among those that are settled.
+	// A page may end before its limit because of it.
+	Current bool
+	Limit   int
 }
 
 // Page answers a PageQuery.

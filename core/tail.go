@@ -19,6 +19,8 @@ type tail struct {
 	owned int
 	// read and kept are what they hold of the buffer: pages, and what their readers could not write.
 	read, kept int
+	// redacted is the position of the last redaction of one of the address's events.
+	redacted int64
 	// woken marks a tail that the running publish has given events.
 	woken bool
 	// left is when the last session went, if there is none; leaving that the tail stands in hub.leaving, where it

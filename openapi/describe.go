@@ -67,6 +67,8 @@ func pollOperation(schemas huma.Registry) huma.Operation {
 		Description: "Events, or none after the wait.",
 		Headers: map[string]*huma.Header{
 			"Cache-Control":      header("Always no-store.", "no-store"),
+			cursorHeader:         header("The cursor, of a batch of CloudEvents.", "6"),
+			moreHeader:           header("Whether there are more events right now, of a batch of CloudEvents.", "false"),
 			"Preference-Applied": header("The preference that was followed, if there was one.", "wait=10"),
 			"X-Request-Id":       requestID,
 		},
@@ -75,7 +77,7 @@ func pollOperation(schemas huma.Registry) huma.Operation {
 			Examples: map[string]*huma.Example{
 				"events": {Summary: "An event", Value: map[string]any{
 					"events": []any{map[string]any{
-						"id": 6, "type": "insert", "timestamp": "2026-03-01T12:00:00.123456Z", "payload": map[string]any{"foo": "bar"},
+						"id": 6, "type": "insert", "timestamp": "2026-03-01T12:00:00.123456Z", "subscriber": "toto", "payload": map[string]any{"foo": "bar"},
 					}},
 					"cursor": 6, "more": false,
 				}},
@@ -83,6 +85,8 @@ func pollOperation(schemas huma.Registry) huma.Operation {
 					"events": []any{}, "cursor": 6, "more": false,
 				}},
 			},
+		}, cloudEvents: {
+			Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}, Description: "A batch of CloudEvents 1.0."},
 		}},
 	}
 	return huma.Operation{
@@ -135,7 +139,7 @@ func streamOperation() *huma.Operation {
 			"A page such as this one shows a stream only when it has ended. Use curl: `curl -N localhost:4000/events -H 'X-Consumer-Id: toto'`.",
 		Security: security,
 		// One parameter stands for all names of the cursor: to the generators of clients some of them are the same name.
-		Parameters: []*huma.Param{afterParam, typesParam, topicsParam},
+		Parameters: []*huma.Param{afterParam, typesParam, topicsParam, formatParam, viewParam},
 		Responses:  responses,
 	}
 }
@@ -170,6 +174,18 @@ var topicsParam = &huma.Param{
 		Type: huma.TypeArray, MaxItems: ptr(core.MaxGrants),
 		Items: &huma.Schema{Type: huma.TypeString, MaxLength: ptr(3 * 4 * core.MaxNameLength), Pattern: `^[^,\x00-\x1f\x7f-\x9f]*$`},
 	},
+}
+
+var formatParam = &huma.Param{
+	Name: "format", In: "query",
+	Description: "The form of the data: payload is the payload alone, event the object that polls answer with, and cloudevents a CloudEvent 1.0.",
+	Schema:      &huma.Schema{Type: huma.TypeString, Enum: []any{"payload", "event", "cloudevents"}, Default: "payload"},
+}
+
+var viewParam = &huma.Param{
+	Name: "view", In: "query",
+	Description: "current leaves out of history the events that a later one amends.",
+	Schema:      &huma.Schema{Type: huma.TypeString, Enum: []any{"all", "current"}, Default: "all"},
 }
 
 var preferParam = &huma.Param{

@@ -28,8 +28,7 @@ type Config struct {
 	// Authenticate puts an auth.Identity into a request's context or refuses the request.
 	Authenticate func(http.Handler) http.Handler
 	Log          *slog.Logger
-	// MaxTopics is how many topics a poll may follow; 0 is core.DefaultTopics.
-	MaxTopics int
+	Settings     Settings
 	// Version replaces the package's Version in the documents that are served.
 	Version string
 	// Streams reports that GET /events is served here too, so that the documents describe it.

@@ -37,6 +37,7 @@ type pollInput struct {
 	Limit  int      `query:"limit" default:"100" minimum:"1" maximum:"1000" doc:"The most events to answer."`
 	Types  []string `query:"types,explode"`
 	Topics []string `query:"topics,explode"`
+	View   string   `query:"view" enum:"all,current" default:"all" doc:"current leaves out of history the events that a later one amends."`
 
 	// Set by Resolve.
 	poll     core.Poll
@@ -55,7 +56,7 @@ func (in *pollInput) Resolve(ctx huma.Context) (errs []error) {
 	refuse := func(name, message string) {
 		errs = append(errs, &huma.ErrorDetail{Location: "query." + name, Message: message, Value: strings.Join(query[name], ",")})
 	}
-	for _, name := range []string{"after", "limit", "wait"} {
+	for _, name := range []string{"after", "limit", "view", "wait"} {
 		if len(query[name]) > 1 {
 			refuse(name, "is given more than once")
 		}
@@ -71,6 +72,9 @@ func (in *pollInput) Resolve(ctx huma.Context) (errs []error) {
 	}
 	if in.topics, err = core.ParseTopics(query["topics"]); err != nil {
 		refuse("topics", err.Error())
+	}
+	if in.poll.Current, err = core.ParseView(query.Get("view")); err != nil {
+		refuse("view", err.Error())
 	}
 	wait := in.Wait
 	if seconds, ok := preferredWait(r.Header.Values("Prefer")); ok && query.Get("wait") == "" {
@@ -111,7 +115,7 @@ func (c Config) poll(ctx context.Context, in *pollInput) (*pollOutput, error) {
 	}
 	in.poll.Consumer = id.Consumer
 	var err error
-	if in.poll.Topics, err = id.Follow(in.topics, c.MaxTopics); err != nil {
+	if in.poll.Topics, err = id.Follow(in.topics, c.Settings.MaxTopics); err != nil {
 		return nil, c.problem(ctx, err)
 	}
 	if !id.Expires.IsZero() {
@@ -126,7 +130,7 @@ func (c Config) poll(ctx context.Context, in *pollInput) (*pollOutput, error) {
 			ctx.SetHeader("Preference-Applied", in.applied)
 		}
 		defer batch.Release()
-		writeBatch(ctx, &batch)
+		c.writeBatch(ctx, &batch)
 	}}, nil
 }
 
@@ -164,12 +168,21 @@ var compress = func() func(http.Handler) http.HandlerFunc {
 
 // writeBatch answers with a batch. The deadline is taken back for the connection's next request, and what is
 // buffered must leave before it is. Without a connection behind w there is nothing to wait for.
-func writeBatch(ctx huma.Context, batch *core.Batch) {
+func (c Config) writeBatch(ctx huma.Context, batch *core.Batch) {
 	r, w := humago.Unwrap(ctx)
-	body := appendBatch(make([]byte, 0, batchSize(batch)), *batch)
+	body := make([]byte, 0, batchSize(batch, c.Settings.Source))
+	w.Header().Set("Vary", "Accept")
+	if takesCloudEvents(r.Header.Values("Accept")) {
+		body = appendCloudEvents(body, *batch, c.Settings.Source)
+		w.Header().Set("Content-Type", cloudEvents)
+		w.Header().Set(cursorHeader, strconv.FormatInt(batch.Cursor, 10))
+		w.Header().Set(moreHeader, strconv.FormatBool(batch.More))
+	} else {
+		body = appendBatch(body, *batch)
+		w.Header().Set("Content-Type", "application/json")
+	}
 	batch.Events = nil // from now on the body is what waits for the client
 	batch.Built(cap(body))
-	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	conn := http.NewResponseController(w)
 	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))

@@ -315,15 +315,15 @@ func TestBatchIsExact(t *testing.T) {
 		{"none", core.Batch{Cursor: 6}, `{"events":[],"cursor":6,"more":false}`},
 		{
 			"two and more", core.Batch{Events: []*core.Event{event(5, "a", `1`), event(6, "insert", `{"foo":"bar"}`)}, Cursor: 9, More: true},
-			`{"events":[{"id":5,"type":"a",` + stamp + `,"payload":1},{"id":6,"type":"insert",` + stamp + `,"payload":{"foo":"bar"}}],"cursor":9,"more":true}`,
+			`{"events":[{"id":5,"type":"a",` + stamp + `,"subscriber":"toto","payload":1},{"id":6,"type":"insert",` + stamp + `,"subscriber":"toto","payload":{"foo":"bar"}}],"cursor":9,"more":true}`,
 		},
 		{
 			"a type with quotes", core.Batch{Events: []*core.Event{event(core.MaxID, `a"b\`, `null`)}, Cursor: core.MaxID},
-			`{"events":[{"id":281474976710655,"type":"a\"b\\",` + stamp + `,"payload":null}],"cursor":281474976710655,"more":false}`,
+			`{"events":[{"id":281474976710655,"type":"a\"b\\",` + stamp + `,"subscriber":"toto","payload":null}],"cursor":281474976710655,"more":false}`,
 		},
 		{
 			"deeply nested", core.Batch{Events: []*core.Event{event(1, "a", nested)}, Cursor: 1},
-			`{"events":[{"id":1,"type":"a",` + stamp + `,"payload":` + nested + `}],"cursor":1,"more":false}`,
+			`{"events":[{"id":1,"type":"a",` + stamp + `,"subscriber":"toto","payload":` + nested + `}],"cursor":1,"more":false}`,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -555,8 +555,8 @@ func TestLargeAnswersAreCompressed(t *testing.T) {
 		if got := a.Header.Get("Content-Encoding") == "gzip"; got != c.gzipped {
 			t.Errorf("%d events for %q: compressed %t, want %t", c.events, c.accept, got, c.gzipped)
 		}
-		if got := a.Header.Get("Vary"); got != "Accept-Encoding" {
-			t.Errorf("%d events for %q: Vary is %q, want Accept-Encoding", c.events, c.accept, got)
+		if got := strings.Join(a.Header.Values("Vary"), ", "); got != "Accept, Accept-Encoding" {
+			t.Errorf("%d events for %q: Vary is %q, want Accept, Accept-Encoding", c.events, c.accept, got)
 		}
 		if a.Header.Get("ETag") != "" || a.Header.Get("Content-Type") != "application/json" || a.Header.Get("Preference-Applied") != "wait=1" {
 			t.Errorf("%d events for %q: got headers %v", c.events, c.accept, a.Header)

@@ -98,7 +98,7 @@ const (
 	// each use, and IN with OR makes it look the consumers up in a hash table.
 	selectEvents = `
 		select last, id, type, "timestamp", subscriber,
-			case when $2::text[] is not null and ` + small + ` then payload end
+			case when $2::text[] is not null and ` + small + ` then payload end, amends, traceparent
 		from (
 			select coalesce(
 				(select id from events where id > $1 and id <= least($1::bigint + $3::bigint, watermark) order by id desc limit 1),
@@ -122,7 +122,7 @@ func collectEvents(rows pgx.Rows, r *core.Read) error {
 		if v[1] == nil {
 			continue // none is wanted
 		}
-		e, err := event(v[1], v[2], v[3], v[5])
+		e, err := event(v[1], v[2], v[3], v[5], v[6], v[7])
 		if err != nil {
 			return err
 		}

@@ -41,11 +41,11 @@ const (
 	// the ids alone, PostgreSQL might look through the events of all others. In any order, because PostgreSQL would sort
 	// what comes sorted.
 	selectPages = `
-		select n, id, type, "timestamp", case when ` + small + ` then payload end, false
+		select n, id, type, "timestamp", case when ` + small + ` then payload end, false, amends, traceparent
 		from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::bigint[]), pg_catalog.unnest($3::int[]))
 			with ordinality as q (address, after, most, n)
 		cross join lateral (
-			select id, type, "timestamp", payload
+			select id, type, "timestamp", payload, amends, traceparent
 			from events
 			where (subscriber::text, id) > (q.address, q.after) and (subscriber::text, id) <= (q.address, $4::bigint)
 			order by subscriber, id limit q.most + 1
@@ -53,17 +53,17 @@ const (
 	// The same for parts some of which are about the types in $5[n], a list with line breaks, alone: no type has one. No more
 	// than $6 events are looked at for a part. The last of these comes along in any case, to tell how far that led.
 	selectTypedPages = `
-		select n, id, type, "timestamp", case when ` + small + ` then payload end, r = $6
+		select n, id, type, "timestamp", case when ` + small + ` then payload end, r = $6, amends, traceparent
 		from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::bigint[]), pg_catalog.unnest($3::int[]),
 				pg_catalog.unnest($5::text[]))
 			with ordinality as q (address, after, most, types, n)
 		cross join lateral (select pg_catalog.string_to_array(q.types, E'\n') as types offset 0) wanted
 		cross join lateral (
-			select id, type, "timestamp", payload, r
+			select id, type, "timestamp", payload, amends, traceparent, r
 			from (
 				select *, pg_catalog.row_number() over (order by subscriber, id) as r
 				from (
-					select subscriber::text, id, type, "timestamp", payload
+					select subscriber::text, id, type, "timestamp", payload, amends, traceparent
 					from events
 					where (subscriber::text, id) > (q.address, q.after) and (subscriber::text, id) <= (q.address, $4::bigint)
 					order by subscriber, id limit $6
@@ -164,6 +164,9 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 		return nil, fmt.Errorf("read pages: %w", unreadable(err))
 	}
 	mergeParts(parts, queries, pages)
+	if err := dropAmended(ctx, conn, queries, pages, through); err != nil {
+		return nil, fmt.Errorf("read what is amended: %w", unreadable(err))
+	}
 	if large := withoutPayload(pages); len(large) > 0 {
 		var filled filling
 		err := send(func(batch *pgx.Batch) {
@@ -203,7 +206,7 @@ func collectParts(rows pgx.Rows, queries []core.PageQuery, parts []part) error {
 				continue
 			}
 		}
-		e, err := decoder.event(v[1], v[2], v[3], v[4])
+		e, err := decoder.event(v[1], v[2], v[3], v[4], v[6], v[7])
 		if err != nil {
 			return err
 		}
@@ -261,6 +264,44 @@ func mergeParts(parts []part, queries []core.PageQuery, pages []core.Page) {
 			cutPage(page, limit)
 		}
 	}
+}
+
+// selectAmended tells which events of $1 a later one of the same address amends that is settled, up to $2.
+const selectAmended = `
+	select e.id from events a join events e on e.id = a.amends
+	where a.amends = any ($1::bigint[]) and a.id <= $2 and a.id > e.id and a.subscriber::text = e.subscriber::text`
+
+// dropAmended takes out the events that are amended of the pages that leave them out.
+func dropAmended(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, pages []core.Page, through present) error {
+	var ids []int64
+	for i, q := range queries {
+		if q.Current {
+			for _, e := range pages[i].Events {
+				ids = append(ids, e.ID)
+			}
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	amended := map[int64]bool{}
+	var batch pgx.Batch
+	batch.Queue(setPlanner)
+	batch.Queue(selectAmended, ids, through.watermark).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			amended[bigint(rows.RawValues()[0])] = true
+		}
+		return rows.Err()
+	})
+	if err := sendRead(ctx, conn, &batch); err != nil {
+		return err
+	}
+	for i, q := range queries {
+		if q.Current {
+			pages[i].Events = slices.DeleteFunc(pages[i].Events, func(e *core.Event) bool { return amended[e.ID] })
+		}
+	}
+	return nil
 }
 
 func withoutPayload(pages []core.Page) (events []*core.Event) {

@@ -105,6 +105,11 @@ func (t table) Delete(ctx context.Context, consumer string, through int64) error
 	return err
 }
 
+func (t table) Redact(ctx context.Context, id int64) error {
+	_, err := t.pool.Exec(ctx, "select events_redact($1, 'test')", id)
+	return err
+}
+
 // transaction implements coretest.Transaction.
 type transaction struct {
 	pgx.Tx
@@ -114,6 +119,12 @@ type transaction struct {
 func (tx *transaction) Insert(ctx context.Context, consumer, typ, payload string) (id int64, err error) {
 	err = tx.QueryRow(ctx, "insert into events (type, subscriber, payload) values ($1, $2, $3) returning id",
 		typ, consumer, payload).Scan(&id)
+	return id, err
+}
+
+func (tx *transaction) Amend(ctx context.Context, consumer, typ, payload string, amends int64) (id int64, err error) {
+	err = tx.QueryRow(ctx, "insert into events (type, subscriber, payload, amends) values ($1, $2, $3, $4) returning id",
+		typ, consumer, payload, amends).Scan(&id)
 	return id, err
 }
 

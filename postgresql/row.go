@@ -49,7 +49,7 @@ const (
 	decoderBytes  = 32 << 10
 )
 
-func (d *decoder) event(id, typ, ts, payload []byte) (*core.Event, error) {
+func (d *decoder) event(id, typ, ts, payload, amends, traceparent []byte) (*core.Event, error) {
 	if len(d.events) == cap(d.events) {
 		d.events = make([]core.Event, 0, decoderEvents)
 	}
@@ -61,7 +61,7 @@ func (d *decoder) event(id, typ, ts, payload []byte) (*core.Event, error) {
 	}
 	d.events = d.events[:len(d.events)+1]
 	e := &d.events[len(d.events)-1]
-	if err := decode(e, id, ts); err != nil {
+	if err := decode(e, id, ts, amends, traceparent); err != nil {
 		return nil, err
 	}
 	e.Type = d.typ
@@ -78,9 +78,9 @@ func (d *decoder) event(id, typ, ts, payload []byte) (*core.Event, error) {
 }
 
 // event makes one event that is kept by itself.
-func event(id, typ, ts, payload []byte) (*core.Event, error) {
+func event(id, typ, ts, payload, amends, traceparent []byte) (*core.Event, error) {
 	e := &core.Event{Type: string(typ)}
-	if err := decode(e, id, ts); err != nil {
+	if err := decode(e, id, ts, amends, traceparent); err != nil {
 		return nil, err
 	}
 	if payload != nil {
@@ -100,10 +100,14 @@ func compact(payload []byte) []byte {
 
 func byID(a, b *core.Event) int { return cmp.Compare(a.ID, b.ID) }
 
-func decode(e *core.Event, id, ts []byte) error {
-	if len(id) != 8 || len(ts) != 8 {
+func decode(e *core.Event, id, ts, amends, traceparent []byte) error {
+	if len(id) != 8 || len(ts) != 8 || len(amends)%8 != 0 {
 		return fmt.Errorf("%w: its row is not in PostgreSQL's binary format", core.ErrUnreadable)
 	}
 	e.ID, e.Timestamp = bigint(id), timestamp(ts)
+	if len(amends) > 0 {
+		e.Amends = bigint(amends)
+	}
+	e.Traceparent = string(traceparent)
 	return nil
 }

@@ -175,7 +175,7 @@ func (s *Solo) connect(ctx context.Context) error {
 // read reads pages up to the present until one has an event that is wanted or there are no more.
 func (s *Solo) read(ctx context.Context, p core.Poll, cursor int64, now present, deadline time.Time) (core.Batch, error) {
 	for {
-		query := core.PageQuery{Addresses: append([]string{p.Consumer}, p.Topics...), After: cursor, Types: p.Types, Limit: p.Limit}
+		query := core.PageQuery{Addresses: append([]string{p.Consumer}, p.Topics...), After: cursor, Types: p.Types, Current: p.Current, Limit: p.Limit}
 		pages, err := readPages(ctx, s.conn.Conn, []core.PageQuery{query}, now, defaultMaxPayload)
 		if err != nil {
 			return core.Batch{}, err

@@ -112,13 +112,13 @@ running one whether it is ready, "stream tail" prints events as they come, "stre
 }
 
 func (c *config) routes(s *service.Service) error {
-	c.sse.MaxTopics = c.MaxTopics
+	c.sse.MaxTopics, c.sse.Source = c.Events.MaxTopics, c.Events.Source
 	streams, err := sse.NewServer(c.sse, s.Hub, s.Log, s.Metrics.Observe)
 	if err != nil {
 		return err
 	}
 	s.Mux.Handle("GET /events", streams.Handler(s.Authenticate))
-	openapi.Register(s.Mux, openapi.Config{Poller: web.CountEvents(s.Hub), Authenticate: s.Authenticate, Log: s.Log, MaxTopics: c.MaxTopics, Streams: true})
+	openapi.Register(s.Mux, openapi.Config{Poller: web.CountEvents(s.Hub), Authenticate: s.Authenticate, Log: s.Log, Settings: c.Events, Streams: true})
 	s.Metrics.Streams(streams.Stats())
 	s.Drain = streams.Drain
 	s.Close = streams.Close

@@ -30,6 +30,7 @@ func TestStore(t *testing.T, open func(t *testing.T) Harness) {
 		{"a read of many events is cut short", (*suite).manyEvents},
 		{"pages have the types they were asked for", (*suite).typedPages},
 		{"a page merges several addresses", (*suite).mergedPages},
+		{"amendments are told, and leave out what they amend if asked", (*suite).amendments},
 		{"retention is reported", (*suite).prunedPages},
 		{"retention above the watermark is no position", (*suite).prunedAboveWatermark},
 		{"a cursor beyond every id is ahead", (*suite).ahead},

@@ -281,7 +281,7 @@ func (s *Store) page(q core.PageQuery, known int64, bytes *int) (core.Page, erro
 			break
 		}
 		last = e.ID
-		if !q.Types.Want(e.Type) {
+		if !q.Types.Want(e.Type) || q.Current && s.amended(e) {
 			continue
 		}
 		if len(page.Events) == q.Limit || len(page.Events) > 0 && *bytes >= maxReadBytes {
@@ -306,6 +306,11 @@ func (s *Store) page(q core.PageQuery, known int64, bytes *int) (core.Page, erro
 	return page, nil
 }
 
+// amended reports that a later event of the same address that is visible amends an event.
+func (s *Store) amended(e *core.Event) bool {
+	return slices.ContainsFunc(s.after(e.ID), func(a *core.Event) bool { return a.Amends == e.ID && a.Consumer == e.Consumer })
+}
+
 // damaged returns the error of a read that would return an event.
 func (s *Store) damaged(e *core.Event) error {
 	if s.faults.Damaged != nil && s.faults.Damaged(e) {
@@ -316,7 +321,7 @@ func (s *Store) damaged(e *core.Event) error {
 
 // copied returns an event as a read from a table would: nobody else has it.
 func copied(e *core.Event, payload bool) *core.Event {
-	c := &core.Event{ID: e.ID, Type: e.Type, Timestamp: e.Timestamp, Consumer: e.Consumer}
+	c := &core.Event{ID: e.ID, Type: e.Type, Timestamp: e.Timestamp, Consumer: e.Consumer, Amends: e.Amends}
 	if payload {
 		c.Payload = e.Payload
 	}

@@ -35,7 +35,10 @@ func (s *Store) Begin() *Tx {
 func (tx *Tx) Pid() int { return tx.pid }
 
 // Insert draws an id for an event that will be visible after Commit.
-func (tx *Tx) Insert(consumer, typ, payload string) int64 {
+func (tx *Tx) Insert(consumer, typ, payload string) int64 { return tx.Amend(consumer, typ, payload, 0) }
+
+// Amend is Insert of an event that amends an earlier one.
+func (tx *Tx) Amend(consumer, typ, payload string, amends int64) int64 {
 	s := tx.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -46,9 +49,24 @@ func (tx *Tx) Insert(consumer, typ, payload string) int64 {
 	s.sequence++
 	tx.rows = append(tx.rows, &core.Event{
 		ID: s.sequence, Type: typ, Timestamp: time.Now(), Consumer: consumer,
-		Payload: core.AppendCompact(nil, []byte(payload)),
+		Payload: core.AppendCompact(nil, []byte(payload)), Amends: amends,
 	})
 	return s.sequence
+}
+
+// Redact empties the payload of an event and inserts the event that tells.
+func (s *Store) Redact(id int64) {
+	s.mu.Lock()
+	i, _ := slices.BinarySearchFunc(s.events, id, func(e *core.Event, id int64) int { return cmp.Compare(e.ID, id) })
+	redacted := copied(s.events[i], false)
+	s.mu.Unlock()
+	tx := s.Begin()
+	tx.Amend(redacted.Consumer, core.RedactedType, `{"reason":"test"}`, id)
+	redacted.Payload = []byte("null")
+	s.mu.Lock()
+	s.events[i] = redacted
+	s.mu.Unlock()
+	tx.Commit()
 }
 
 // Savepoint marks a state for RollbackTo.

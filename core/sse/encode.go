@@ -19,24 +19,44 @@ const segment = 1200
 // lastChunk ends a body of chunks (RFC 9112, section 7.1).
 const lastChunk = "0\r\n\r\n"
 
-// encode returns an event's frame as a chunk, for all streams that write it.
-func encode(e *core.Event) []byte {
-	n := chunkSize(e)
-	return appendEvent(make([]byte, 0, n), e, n > segment, true)
+// encoders make an event's frame as a chunk in each format, for all streams that write it.
+type encoders [core.Formats]func(*core.Event) []byte
+
+func newEncoders(source string) encoders {
+	return encoders{
+		core.FormatPayload: func(e *core.Event) []byte { return encode(e, e.Payload) },
+		core.FormatEvent:   func(e *core.Event) []byte { return encode(e, core.AppendEvent(make([]byte, 0, 256+len(e.Payload)), e)) },
+		core.FormatCloudEvent: func(e *core.Event) []byte {
+			return encode(e, core.AppendCloudEvent(make([]byte, 0, 384+len(e.Payload)), e, source))
+		},
+	}
+}
+
+// chunk returns an event's frame as a chunk.
+func (en *encoders) chunk(e *core.Event, f core.Format) []byte {
+	if e.Shares(f) {
+		return e.Encoded(f, en[f])
+	}
+	return en[f](e)
+}
+
+func encode(e *core.Event, data []byte) []byte {
+	n := chunkSize(e, data)
+	return appendEvent(make([]byte, 0, n), e, data, n > segment, true)
 }
 
 // frameSize is the length of an event's frame.
-func frameSize(e *core.Event) int {
+func frameSize(e *core.Event, data []byte) int {
 	digits := 1
 	for n := e.ID; n >= 10; n /= 10 {
 		digits++
 	}
-	return len("id: \nevent: \ndata: \n\n") + digits + len(e.Type) + len(e.Payload)
+	return len("id: \nevent: \ndata: \n\n") + digits + len(e.Type) + len(data)
 }
 
 // chunkSize is the length of an event's frame as a chunk.
-func chunkSize(e *core.Event) int {
-	n := frameSize(e)
+func chunkSize(e *core.Event, data []byte) int {
+	n := frameSize(e, data)
 	digits := 1
 	for m := n; m >= 16; m /= 16 {
 		digits++
@@ -46,9 +66,9 @@ func chunkSize(e *core.Event) int {
 
 // appendEvent appends an event's frame (WHATWG HTML, section 9.2.6). A type has no line breaks by the
 // database's check, and compact JSON has none by its grammar.
-func appendEvent(b []byte, e *core.Event, idLast, chunked bool) []byte {
+func appendEvent(b []byte, e *core.Event, data []byte, idLast, chunked bool) []byte {
 	if chunked {
-		b = strconv.AppendInt(b, int64(frameSize(e)), 16)
+		b = strconv.AppendInt(b, int64(frameSize(e, data)), 16)
 		b = append(b, "\r\n"...)
 	}
 	if !idLast {
@@ -57,7 +77,7 @@ func appendEvent(b []byte, e *core.Event, idLast, chunked bool) []byte {
 	b = append(b, "event: "...)
 	b = append(b, e.Type...)
 	b = append(b, "\ndata: "...)
-	b = append(b, e.Payload...)
+	b = append(b, data...)
 	b = append(b, '\n')
 	if idLast {
 		b = appendID(b, e.ID)

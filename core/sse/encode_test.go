@@ -16,8 +16,16 @@ import (
 	"github.com/event-piper/event-piper/core"
 )
 
+var testEncoders = newEncoders("/test")
+
+func testStream(chunked bool) *stream {
+	return &stream{server: &Server{encoders: testEncoders}, chunked: chunked}
+}
+
 // frameAs returns an event's frame, neither shared nor a chunk.
-func frameAs(e *core.Event, idLast bool) string { return string(appendEvent(nil, e, idLast, false)) }
+func frameAs(e *core.Event, idLast bool) string {
+	return string(appendEvent(nil, e, e.Payload, idLast, false))
+}
 
 func TestFramesByteForByte(t *testing.T) {
 	for _, c := range []struct {
@@ -27,7 +35,7 @@ func TestFramesByteForByte(t *testing.T) {
 			"id: 6\nevent: insert\ndata: {\"foo\":\"bar\"}\n\n"},
 		{"event of a longer write", frameAs(&core.Event{ID: 6, Type: "insert", Payload: []byte(`{"foo":"bar"}`)}, true),
 			"event: insert\ndata: {\"foo\":\"bar\"}\nid: 6\n\n"},
-		{"chunk", string(encode(&core.Event{ID: 6, Type: "insert", Payload: []byte(`{"foo":"bar"}`)})),
+		{"chunk", string(encode(&core.Event{ID: 6, Type: "insert"}, []byte(`{"foo":"bar"}`))),
 			"29\r\nid: 6\nevent: insert\ndata: {\"foo\":\"bar\"}\n\n\r\n"},
 		{"highest id, scalar payload", frameAs(&core.Event{ID: core.MaxID, Type: "a", Payload: []byte(`1.0e400`)}, false),
 			"id: 281474976710655\nevent: a\ndata: 1.0e400\n\n"},
@@ -55,8 +63,8 @@ func TestFramesByteForByte(t *testing.T) {
 func TestWhereTheIDIs(t *testing.T) {
 	one := func(size int) *core.Event { // whose chunk has this size
 		e := &core.Event{ID: 1234, Type: "insert", Payload: []byte(`""`)}
-		e.Payload = []byte(`"` + strings.Repeat("x", size-chunkSize(e)) + `"`)
-		for chunkSize(e) > size { // a longer length has more digits
+		e.Payload = []byte(`"` + strings.Repeat("x", size-chunkSize(e, e.Payload)) + `"`)
+		for chunkSize(e, e.Payload) > size { // a longer length has more digits
 			e.Payload = append(e.Payload[:len(e.Payload)-2], '"')
 		}
 		return e
@@ -77,8 +85,8 @@ func TestWhereTheIDIs(t *testing.T) {
 			var chunks, frames string
 			for _, size := range c.sizes {
 				e := one(size)
-				if e.Live = live; chunkSize(e) != size {
-					t.Fatalf("a chunk of %d bytes has %d", size, chunkSize(e))
+				if e.Live = live; chunkSize(e, e.Payload) != size {
+					t.Fatalf("a chunk of %d bytes has %d", size, chunkSize(e, e.Payload))
 				}
 				events = append(events, e)
 				frame := frameAs(e, c.idLast)
@@ -88,19 +96,19 @@ func TestWhereTheIDIs(t *testing.T) {
 				frames += frame
 				chunks += fmt.Sprintf("%x\r\n%s\r\n", len(frame), frame)
 			}
-			if got := string(appendEvents(nil, events, true)); got != chunks {
+			if got := string(testStream(true).appendEvents(nil, events)); got != chunks {
 				t.Errorf("%v live=%t: got chunks %.80q…, want %.80q…", c.sizes, live, got, chunks)
 			}
-			if got := string(appendEvents(nil, events, false)); got != frames {
+			if got := string(testStream(false).appendEvents(nil, events)); got != frames {
 				t.Errorf("%v live=%t: got frames %.80q…, want %.80q…", c.sizes, live, got, frames)
 			}
 			if len(events) > 1 {
 				continue
 			}
-			if got := string(encode(events[0])); got != chunks {
+			if got := string(encode(events[0], events[0].Payload)); got != chunks {
 				t.Errorf("%v: encoded as %.80q…, want %.80q…", c.sizes, got, chunks)
 			}
-			if got := string(frameOf(encode(events[0]))); got != frames {
+			if got := string(frameOf(encode(events[0], events[0].Payload))); got != frames {
 				t.Errorf("%v: encoded as %.80q…, want %.80q…", c.sizes, got, frames)
 			}
 		}
@@ -201,18 +209,18 @@ func FuzzEncode(f *testing.F) {
 		}
 		want := []dispatched{{strconv.FormatInt(id, 10), typ, compact.String()}}
 		for _, idLast := range []bool{false, true} {
-			frame := appendEvent(nil, e, idLast, false)
+			frame := appendEvent(nil, e, e.Payload, idLast, false)
 			if events, retries := interpret(frame); !slices.Equal(events, want) || len(retries) > 0 {
 				t.Fatalf("%q was understood as %q, retries %v; want %q", frame, events, retries, want)
 			}
-			chunk := appendEvent(nil, e, idLast, true)
+			chunk := appendEvent(nil, e, e.Payload, idLast, true)
 			body, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(append(chunk, lastChunk...))))
 			if err != nil || !bytes.Equal(body, frame) {
 				t.Fatalf("chunk %q is %q (%v), want %q", chunk, body, err, frame)
 			}
 			e := &core.Event{ID: e.ID, Type: e.Type, Payload: e.Payload}
-			if got := appendEncoded(nil, e.Encoded(encode), true, true); !bytes.Equal(got, appendEvent(nil, e, true, true)) {
-				t.Fatalf("%q was made of %q", got, e.Encoded(encode))
+			if got := appendEncoded(nil, e.Encoded(core.FormatPayload, testEncoders[core.FormatPayload]), true, true); !bytes.Equal(got, appendEvent(nil, e, e.Payload, true, true)) {
+				t.Fatalf("%q was made of %q", got, e.Encoded(core.FormatPayload, testEncoders[core.FormatPayload]))
 			}
 		}
 	})

@@ -17,6 +17,9 @@ import (
 // is given counts: polyfills add theirs to a URL that may have begun with after.
 var cursorParameters = []string{"lastEventId", "last_event_id", "after"}
 
+// parameters are the others.
+var parameters = []string{"types", "topics", "format", "view"}
+
 // ask is what a request asks for.
 type ask struct {
 	identity  auth.Identity
@@ -24,6 +27,7 @@ type ask struct {
 	transport core.Transport
 	cursor    int64
 	types     core.Types
+	view      core.View
 	topics    []string // as asked for; nil if nothing was
 }
 
@@ -36,7 +40,7 @@ func parse(r *http.Request) (a ask, err error) {
 		return ask{}, errors.New("the query cannot be read")
 	}
 	for _, name := range slices.Sorted(maps.Keys(query)) {
-		if name != "types" && name != "topics" && !slices.Contains(cursorParameters, name) {
+		if !slices.Contains(parameters, name) && !slices.Contains(cursorParameters, name) {
 			return ask{}, fmt.Errorf("%q is not a parameter of a stream", name) // a cursor misspelled would be lost events
 		}
 	}
@@ -45,6 +49,9 @@ func parse(r *http.Request) (a ask, err error) {
 	}
 	if a.topics, err = core.ParseTopics(query["topics"]); err != nil {
 		return ask{}, fmt.Errorf("topics: %w", err)
+	}
+	if a.view, err = parseView(query); err != nil {
+		return ask{}, err
 	}
 	name, value, err := givenCursor(r.Header.Values("Last-Event-ID"), query)
 	if err != nil {
@@ -58,6 +65,21 @@ func parse(r *http.Request) (a ask, err error) {
 		return ask{}, fmt.Errorf("%s: %w", name, err)
 	}
 	return a, nil
+}
+
+func parseView(query url.Values) (v core.View, err error) {
+	for _, name := range []string{"format", "view"} {
+		if len(query[name]) > 1 {
+			return v, fmt.Errorf("%s: given more than once", name)
+		}
+	}
+	if v.Format, err = core.ParseFormat(query.Get("format")); err != nil {
+		return v, fmt.Errorf("format: %w", err)
+	}
+	if v.Current, err = core.ParseView(query.Get("view")); err != nil {
+		return v, fmt.Errorf("view: %w", err)
+	}
+	return v, nil
 }
 
 // givenCursor finds the cursor and what carries it; the value is empty if there is none. Empty ones do not count: polyfills

@@ -29,6 +29,8 @@ type Config struct {
 	Retry time.Duration
 	// MaxTopics is how many topics a stream may follow; 0 is core.DefaultTopics.
 	MaxTopics int
+	// Source is the source of CloudEvents, a URI reference.
+	Source string
 }
 
 // Stats count what a Server has done.
@@ -43,13 +45,14 @@ type Stats struct {
 // Server answers GET /events. It must be closed.
 type Server struct {
 	// Set at construction.
-	config Config
-	hub    *core.Hub
-	log    *slog.Logger
-	born   time.Time
-	wheel  *wheel
-	loop   *loop
-	stats  Stats
+	config   Config
+	hub      *core.Hub
+	log      *slog.Logger
+	born     time.Time
+	wheel    *wheel
+	loop     *loop
+	stats    Stats
+	encoders encoders
 	// observe, if set, is given the time from an event's timestamp to its delivery.
 	observe func(time.Duration)
 
@@ -65,7 +68,7 @@ type Server struct {
 // the timestamp of live events to their delivery, for one event of each write.
 func NewServer(c Config, hub *core.Hub, log *slog.Logger, observe func(time.Duration)) (*Server, error) {
 	s := &Server{
-		config: c, hub: hub, log: log, born: time.Now(), observe: observe,
+		config: c, hub: hub, log: log, born: time.Now(), observe: observe, encoders: newEncoders(c.Source),
 		streams: map[*stream]struct{}{}, empty: make(chan struct{}),
 	}
 	var err error
@@ -146,7 +149,10 @@ func (s *Server) start(st *stream, a ask) error {
 		return err
 	}
 	session.Via(a.transport)
-	st.session = session
+	if a.view != (core.View{}) {
+		session.SetView(a.view)
+	}
+	st.session, st.format = session, a.view.Format
 	s.streams[st] = struct{}{}
 	s.stats.Streams.Add(1)
 	st.sent.Store(s.now())

@@ -23,8 +23,9 @@ type stream struct {
 	session *core.Session
 	access  *web.Access
 	expires time.Time // when the client's token does; zero: never
-	chunked bool      // whether each frame is written as a chunk (RFC 9112, section 7.1)
-	signal  func()    // makes the stream's next turn happen; from any goroutine, never blocks
+	format  core.Format
+	chunked bool   // whether each frame is written as a chunk (RFC 9112, section 7.1)
+	signal  func() // makes the stream's next turn happen; from any goroutine, never blocks
 
 	// Set by others, seen at the next turn.
 	ending atomic.Bool // say goodbye and end
@@ -81,12 +82,16 @@ func (st *stream) next(scratch *scratch) (chunk []byte, done bool) {
 	}
 	switch {
 	case len(events) == 1:
-		chunk, scratch.shared = events[0].Encoded(encode), events[0]
+		e := events[0]
+		chunk = st.server.encoders.chunk(e, st.format)
+		if scratch.shared = e; !e.Shares(st.format) {
+			scratch.shared, scratch.used = nil, true
+		}
 		if !st.chunked {
 			chunk = frameOf(chunk)
 		}
 	case len(events) > 1:
-		chunk = scratch.use(appendEvents(b, events, st.chunked))
+		chunk = scratch.use(st.appendEvents(b, events))
 	case st.server.now() >= st.heartbeatDue():
 		st.server.stats.Heartbeats.Add(1)
 		chunk = scratch.use(st.heartbeat(b, 0))
@@ -100,17 +105,34 @@ func (st *stream) next(scratch *scratch) (chunk []byte, done bool) {
 }
 
 // appendEvents appends several events, to be written at once.
-func appendEvents(b []byte, events []*core.Event, chunked bool) []byte {
+func (st *stream) appendEvents(b []byte, events []*core.Event) []byte {
+	if st.format != core.FormatPayload {
+		return st.appendFormatted(b, events)
+	}
 	size := 0
 	for _, e := range events {
-		size += chunkSize(e)
+		size += chunkSize(e, e.Payload)
 	}
 	for _, e := range events {
 		if e.Live {
-			b = appendEncoded(b, e.Encoded(encode), size > segment, chunked)
+			b = appendEncoded(b, st.server.encoders.chunk(e, st.format), size > segment, st.chunked)
 		} else {
-			b = appendEvent(b, e, size > segment, chunked) // nobody shares it
+			b = appendEvent(b, e, e.Payload, size > segment, st.chunked) // nobody shares it
 		}
+	}
+	return b
+}
+
+// appendFormatted does the same in a format whose size is not known before it is made.
+func (st *stream) appendFormatted(b []byte, events []*core.Event) []byte {
+	size := 0
+	chunks := make([][]byte, len(events))
+	for i, e := range events {
+		chunks[i] = st.server.encoders.chunk(e, st.format)
+		size += len(chunks[i])
+	}
+	for _, chunk := range chunks {
+		b = appendEncoded(b, chunk, size > segment, st.chunked)
 	}
 	return b
 }

@@ -115,7 +115,7 @@ func allowOrigins(origins []string, next http.Handler) http.Handler {
 			"Accept", "Authorization", "Cache-Control", "Content-Type", "Last-Event-ID", "Pragma", "Prefer",
 			"X-Consumer-Id", "X-Request-Id", "X-Requested-With", "baggage", "traceparent", "tracestate",
 		},
-		ExposedHeaders:   []string{"Preference-Applied", "Retry-After", "WWW-Authenticate", "X-Request-Id"},
+		ExposedHeaders:   []string{"Preference-Applied", "Retry-After", "WWW-Authenticate", "X-Cursor", "X-More", "X-Request-Id"},
 		AllowCredentials: !slices.Contains(origins, "*"),
 		MaxAge:           600,
 	}).Handler(next)

@@ -13,7 +13,6 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambda"
 
-	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/auth"
 	"github.com/event-piper/event-piper/core/health"
 	"github.com/event-piper/event-piper/core/settings"
@@ -30,7 +29,7 @@ type config struct {
 	pollWait    string
 	auth        auth.Config
 	web         web.Config
-	maxTopics   int
+	events      openapi.Settings
 }
 
 func (c *config) define(s *settings.Set) {
@@ -38,7 +37,7 @@ func (c *config) define(s *settings.Set) {
 	s.Secret(&c.databaseURL, "DATABASE_URL", "PostgreSQL connection string; what it leaves out is taken from libpq's PG* variables.")
 	c.login.Define(s)
 	s.Choice(&c.pollWait, "POLL_WAIT", "listen", []string{"listen", "interval"}, "listen: LISTEN while a poll waits; interval: read again and again, for a pooler without LISTEN.")
-	s.Int(&c.maxTopics, "MAX_TOPICS", core.DefaultTopics, settings.Between(0, core.MaxGrants), "Topics that one poll may follow besides its consumer's own address.")
+	c.events.Define(s)
 	c.auth.Define(s)
 	c.web.DefineHandler(s)
 }
@@ -86,7 +85,7 @@ func newHandler(ctx context.Context, args []string, getenv func(string) string) 
 		return ""
 	}}
 	h.Register(mux)
-	openapi.Register(mux, openapi.Config{Poller: web.CountEvents(solo), Authenticate: c.web.Authenticate(authenticator, func(string) {}), Log: log, MaxTopics: c.maxTopics})
+	openapi.Register(mux, openapi.Config{Poller: web.CountEvents(solo), Authenticate: c.web.Authenticate(authenticator, func(string) {}), Log: log, Settings: c.events})
 	answer := web.Handler(c.web, mux, log)
 	if c.auth.Mode == "gateway" {
 		answer = gateway.Claimed(c.auth.JWT.ConsumerClaim, answer, log)

@@ -50,6 +50,7 @@ func TestPolls(t *testing.T) {
 				{"pages", testPages},
 				{"types", testTypes},
 				{"topics", testTopics},
+				{"formats", testFormats},
 				{"cursor moves past others' events", testCursorOfOthers},
 				{"from now on", testFromNow},
 				{"a wait ends with its event", testWait},
@@ -108,8 +109,8 @@ func testExactEvents(t *testing.T, s site) {
 	s.settle(t)
 	a := s.poll(t, "exact", fmt.Sprint("limit=2&after=", before))
 	want := fmt.Sprintf(`{"events":[`+
-		`{"id":%d,"type":"insert","timestamp":"2026-03-01T12:00:00.123456Z","payload":{"foo":"bar"}},`+
-		`{"id":%d,"type":%s,"timestamp":"2026-03-01T12:00:00Z","payload":`+
+		`{"id":%d,"type":"insert","timestamp":"2026-03-01T12:00:00.123456Z","subscriber":"exact","payload":{"foo":"bar"}},`+
+		`{"id":%d,"type":%s,"timestamp":"2026-03-01T12:00:00Z","subscriber":"exact","payload":`+
 		`{"z":1.50,"a":[12345678901234567890123,-0.0,1e400],"z":"<&> \u0000 \ud800 ü  ","":null}}`+
 		`],"cursor":%[2]d,"more":true}`, first, second, typeAs(a.body))
 	if a.body != want {

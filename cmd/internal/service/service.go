@@ -26,6 +26,7 @@ import (
 	"github.com/event-piper/event-piper/core/metrics"
 	"github.com/event-piper/event-piper/core/settings"
 	"github.com/event-piper/event-piper/core/web"
+	"github.com/event-piper/event-piper/openapi"
 	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/awslogin"
 )
@@ -52,13 +53,12 @@ type Config struct {
 	// DatabaseURL is a libpq connection string; what it leaves out comes from libpq's PG* variables.
 	DatabaseURL string
 	// ListenURL leads to the same database for the connection that listens, if DatabaseURL leads to a pooler.
-	ListenURL string
-	Login     awslogin.Config
-	Web       web.Config
-	Auth      auth.Config
-	Limits    core.Limits
-	// MaxTopics is how many topics a session may follow.
-	MaxTopics  int
+	ListenURL  string
+	Login      awslogin.Config
+	Web        web.Config
+	Auth       auth.Config
+	Limits     core.Limits
+	Events     openapi.Settings
 	maxPayload int
 }
 
@@ -73,13 +73,13 @@ func (c *Config) Define(s *settings.Set, port int) {
 	s.Section("Sessions")
 	s.Int(&c.Limits.Sessions, "MAX_SESSIONS", 10_000, settings.Between(1, 10_000_000), "Streams, waiting polls and answers being sent that this instance holds at a time (503 above).")
 	s.Int(&c.Limits.SessionsPerConsumer, "MAX_SESSIONS_PER_CONSUMER", 2_000, settings.Between(1, 10_000_000), "Of these, for one consumer (429 above).")
-	s.Int(&c.MaxTopics, "MAX_TOPICS", core.DefaultTopics, settings.Between(0, core.MaxGrants), "Topics that one session may follow besides its consumer's own address.")
 	s.Int(&c.Limits.TailBytes, "TAIL_BYTES", 32<<20, settings.Between(1<<10, 1<<40), "Memory for recent events, which are delivered without the database.")
 	s.Duration(&c.Limits.HeldBackDown, "HELD_BACK_DOWN", 5*time.Minute, settings.Between(0, 24*time.Hour),
 		"Time for which one open transaction may hold back the events of all before the health check says DOWN; 0 is for ever.")
 	s.Int(&c.Limits.BufferBytes, "BUFFER_BYTES", 64<<20, settings.Between(1<<20, 1<<40), "Memory for what was read and waits for clients; a quarter of it for one consumer (429 above, 503 in all).")
 	s.Int(&c.maxPayload, "MAX_PAYLOAD_BYTES", 16<<20, settings.Between(1<<10, 1<<30), "Largest payload that is delivered; of a larger one its consumer is told (reset, 410).")
 
+	c.Events.Define(s)
 	c.Auth.Define(s)
 	c.Web.Define(s, port)
 }
