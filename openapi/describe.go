@@ -1,8 +1,10 @@
 package openapi
 
 import (
+	"cmp"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -28,6 +30,11 @@ func describe(o *huma.OpenAPI, streams bool) *huma.OpenAPI {
 		{Name: "health", Description: "Whether events are being delivered."},
 	}
 	o.Components.SecuritySchemes = securitySchemes
+	// Some generators make positional arguments of parameters, in this order.
+	order := []string{"after", "wait", "limit", "types", "topics", "Prefer"}
+	slices.SortStableFunc(o.Paths[pollPath].Get.Parameters, func(a, b *huma.Param) int {
+		return cmp.Compare(uint(slices.Index(order, a.Name)), uint(slices.Index(order, b.Name))) // -1 becomes last
+	})
 	if streams {
 		o.AddOperation(streamOperation())
 	}

@@ -92,7 +92,7 @@ func pages(ctx context.Context, client *api.ClientWithResponses, cursor int64) e
 func stream(ctx context.Context, client *api.ClientWithResponses, consumer string, cursor int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	resp, err := client.StreamEvents(ctx, &api.StreamEventsParams{LastEventID: &cursor})
+	resp, err := client.StreamEvents(ctx, &api.StreamEventsParams{After: &cursor})
 	if err != nil {
 		return err
 	}
@@ -161,11 +161,11 @@ func problems(ctx context.Context, client *api.ClientWithResponses) error {
 		return fmt.Errorf("from oldest: %+v, want the event that is kept", rest.Events)
 	}
 
-	if r, err = client.PollEventsWithResponse(ctx, &api.PollEventsParams{Wait: new(int64(31))}); err != nil {
+	if r, err = client.PollEventsWithResponse(ctx, &api.PollEventsParams{Wait: new(int64(301))}); err != nil {
 		return err
 	}
 	if p := r.ApplicationproblemJSON422; p == nil || p.Errors == nil || len(*p.Errors) != 1 || (*p.Errors)[0].Location != "query.wait" {
-		return fmt.Errorf("wait=31: %s %s, want a problem with 422 that names query.wait", r.Status(), r.Body)
+		return fmt.Errorf("wait=301: %s %s, want a problem with 422 that names query.wait", r.Status(), r.Body)
 	}
 	return nil
 }
