@@ -181,7 +181,7 @@ func (p *probe) fresh(since time.Time) (recovery, bool) {
 			continue
 		}
 		if len(e.got) < len(p.targets) || e.free.IsZero() {
-			return recovery{}, false
+			continue // on its way, or overtaken by a failover; if it is lost, the checker will say so
 		}
 		// An event that came before the look at its writers was not held back.
 		r := recovery{database: e.committed.Sub(since), targets: map[string]time.Duration{}}
