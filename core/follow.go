@@ -10,10 +10,14 @@ import (
 )
 
 const (
-	// readTimeout bounds one read of the live end; a connection that takes longer is given up.
-	readTimeout = 15 * time.Second
-	// maxBackoff bounds the pause before the store is tried again.
-	maxBackoff = 5 * time.Second
+	// connectTimeout bounds an attempt to follow the store.
+	connectTimeout = 15 * time.Second
+	// readTimeout bounds one read of the live end, whatever comes meanwhile: a store gives up much sooner where
+	// nothing does.
+	readTimeout = time.Minute
+	// maxBackoff bounds the pause before the store is tried again: an event is to be delivered within two seconds
+	// of the end of what kept it.
+	maxBackoff = 1500 * time.Millisecond
 	// warnAfter is how long one transaction may hold events back before the log names it.
 	warnAfter = 3 * time.Second
 	// maxInterest bounds the addresses that a read asks for by name. Beyond it a read asks for all events
@@ -26,10 +30,19 @@ const (
 // start; a connection lost later is replaced, and the sessions stay open meanwhile.
 func (h *Hub) Run(ctx context.Context) error {
 	defer h.end()
+	var lost time.Time // when the store was last heard of, while it is not followed
 	for failures := 0; ; {
-		err := h.follow(ctx, func() { failures = 0 })
+		err := h.follow(ctx, func() {
+			if failures > 0 {
+				h.log.Info("following the database again", "after", time.Since(lost).Round(time.Millisecond))
+				failures = 0
+			}
+		})
 		if ctx.Err() != nil {
 			return nil
+		}
+		if failures == 0 {
+			lost = h.Status().LastRead
 		}
 		select {
 		case <-h.started:
@@ -67,7 +80,7 @@ func backoff(failures int) time.Duration {
 // follow is one connection's life: the position first, then read, publish, wait, and again.
 func (h *Hub) follow(ctx context.Context, connected func()) error {
 	defer h.setFollowing(false)
-	timeout, cancel := context.WithTimeout(ctx, readTimeout)
+	timeout, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	f, err := h.store.Follow(timeout)
 	if err != nil {

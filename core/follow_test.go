@@ -100,18 +100,21 @@ func TestReconnectingBacksOffAndStartsOver(t *testing.T) {
 			synctest.Wait()
 			attempts := w.Calls().Follow - before
 			w.SetFaults(coretest.Faults{})
-			time.Sleep(5 * time.Second)
+			time.Sleep(1500 * time.Millisecond)
 			synctest.Wait()
 			if got := w.hub.Down(); got != "" {
 				t.Fatalf("down %s after the store is back, want it back within the longest pause", got)
 			}
 			return attempts
 		}
-		// The pause is between 2.5 and 5 seconds in the end, after a few shorter ones.
+		// The pause is between 0.75 and 1.5 seconds in the end, after a few shorter ones.
 		for range 2 {
-			if n := lose(); n < 120 || n > 255 {
-				t.Errorf("%d attempts in ten minutes, want one every 2.5 to 5 seconds", n)
+			if n := lose(); n < 400 || n > 810 {
+				t.Errorf("%d attempts in ten minutes, want one every 0.75 to 1.5 seconds", n)
 			}
+		}
+		if n := strings.Count(w.log.String(), "following the database again"); n != 2 || !strings.Contains(w.log.String(), "after=10m") {
+			t.Errorf("the ends of two outages of ten minutes were logged %d times:\n%.2000s", n, w.log)
 		}
 		before := w.Calls().Follow
 		w.Disconnect()
@@ -133,7 +136,7 @@ func TestAStoreThatDoesNotAnswerIsDownAndThenReplaced(t *testing.T) {
 			t.Error("healthy six seconds after the last read")
 		}
 		w.SetFaults(coretest.Faults{})
-		time.Sleep(15 * time.Second)
+		time.Sleep(time.Minute)
 		if got := w.hub.Down(); got != "" {
 			t.Errorf("down although the connection was given up: %s", got)
 		}

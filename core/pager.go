@@ -16,8 +16,9 @@ const (
 	maxPageEvents, minPageEvents = 1000, 16
 	// readEvents is about how many events one read of history returns in all.
 	readEvents = 2000
-	// pageTimeout bounds one read of history.
-	pageTimeout = 30 * time.Second
+	// pageTimeout bounds one read of history, whatever comes meanwhile: the largest payload over a slow line. A store
+	// gives up much sooner where nothing does.
+	pageTimeout = 5 * time.Minute
 )
 
 // pager reads history for the sessions that have fallen behind. While all of its readers are busy the

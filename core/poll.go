@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -56,6 +57,10 @@ type Poller interface {
 	Poll(ctx context.Context, p Poll) (Batch, error)
 }
 
+// pollGrace is how long after its wait a poll stays for history that is on its way, before it asks whether the store
+// answers at all.
+const pollGrace = 2 * time.Second
+
 // maxBatchBytes bounds the payloads of one batch; a larger event makes a batch of its own.
 const maxBatchBytes = 1 << 20
 
@@ -81,7 +86,7 @@ func (h *Hub) Poll(ctx context.Context, p Poll) (answer Batch, _ error) {
 	}()
 	s.history.limit, s.history.most = min(p.Limit, maxPageEvents), min(p.Limit, maxPageEvents) // the next poll would read the rest again
 	start := s.Cursor()
-	timeout := time.NewTimer(p.Wait)
+	timeout := time.NewTimer(cmp.Or(max(p.Wait, 0), pollGrace))
 	defer timeout.Stop()
 	over, draining := p.Wait <= 0, h.draining
 	for {
@@ -104,7 +109,15 @@ func (h *Hub) Poll(ctx context.Context, p Poll) (answer Batch, _ error) {
 		select {
 		case <-woken:
 		case <-timeout.C:
-			over = true
+			switch {
+			case !over:
+				over = true
+				timeout.Reset(pollGrace)
+			case h.Down() != "":
+				return Batch{}, ErrUnavailable // the page that it waits for may never come
+			default:
+				timeout.Reset(pollGrace / 8)
+			}
 		case <-draining:
 			over, draining = true, nil
 		case <-ctx.Done():

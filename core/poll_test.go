@@ -222,6 +222,26 @@ func TestPollSaysThatEventsCannotBeRead(t *testing.T) {
 	})
 }
 
+func TestAPollDoesNotWaitForAStoreThatIsOutOfReach(t *testing.T) {
+	for _, wait := range []time.Duration{0, time.Second, 3 * time.Second, 25 * time.Second} {
+		in(t, roomy, func(w *world) {
+			w.insert("toto", 1)
+			synctest.Wait()
+			w.SetFaults(coretest.Faults{Fail: func(ctx context.Context, method string) error {
+				if method == "Pages" || method == "Read" {
+					<-ctx.Done()
+				}
+				return ctx.Err()
+			}})
+			const noticed = 5*time.Second + 500*time.Millisecond // the health check takes five seconds to say so
+			a := w.poll(w.Context(), core.Poll{After: 0, Limit: 10, Wait: wait})
+			if !errors.Is(a.err, core.ErrUnavailable) || a.in < wait || a.in > max(wait+2*time.Second, noticed) {
+				t.Errorf("wait=%v: %v after %v, want %v within %v", wait, a.err, a.in, core.ErrUnavailable, max(wait+2*time.Second, noticed))
+			}
+		})
+	}
+}
+
 func TestPollsAreSessionsWithinTheLimits(t *testing.T) {
 	limits := roomy
 	limits.SessionsPerConsumer = 1

@@ -144,7 +144,7 @@ func (s *steps) calm() {
 	s.SetFaults(coretest.Faults{
 		MaxPages: s.r.IntN(3), MaxPayloads: s.r.IntN(3), MaxPageEvents: 5 * s.r.IntN(3), MaxEvents: s.r.IntN(4),
 	})
-	time.Sleep(time.Minute)
+	time.Sleep(6 * time.Minute) // a page that hangs is given up after five
 	synctest.Wait()
 	s.broken = false
 }

@@ -35,6 +35,9 @@ type target struct {
 
 type parameter struct{ name, value string }
 
+// connectTimeout bounds connecting to one host unless the DSN has a connect_timeout: the next one has its turn then.
+const connectTimeout = 5 * time.Second
+
 // parseDSN reads a DSN, whose setting an error names, and, for what it leaves out, libpq's PG* variables. An error never
 // repeats what it could not read: any part of it may be the password.
 func parseDSN(setting, dsn, application string) (*target, error) {
@@ -54,6 +57,9 @@ func parseDSN(setting, dsn, application string) (*target, error) {
 	c.RuntimeParams["client_encoding"] = "UTF8"
 	c.RuntimeParams["standard_conforming_strings"] = "on"    // which our statements rely on
 	c.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement // whose binary results are decoded here
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = connectTimeout
+	}
 	return t, nil
 }
 
@@ -130,7 +136,11 @@ func (t *target) takeParameters() error {
 	}
 	dialer := net.Dialer{KeepAliveConfig: keepAlive}
 	t.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		return dialer.DialContext(ctx, network, address)
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &line{Conn: conn}, nil
 	}
 	return nil
 }

@@ -50,7 +50,11 @@ const (
 
 // Newest implements core.Follower.
 func (f *follower) Newest(ctx context.Context) (int64, error) {
-	now, err := readPresent(ctx, f.Conn)
+	var now present
+	err := attend(ctx, heard(f.Conn), liveSilence, func(ctx context.Context) (err error) {
+		now, err = readPresent(ctx, f.Conn)
+		return err
+	})
 	return now.newest, err
 }
 
@@ -70,7 +74,7 @@ func (f *follower) Read(ctx context.Context, after int64, consumers []string) (c
 	batch.Queue(selectEvents, after, consumers, maxReadEvents).Query(func(rows pgx.Rows) error {
 		return collectEvents(rows, &r)
 	})
-	if err := f.SendBatch(ctx, &batch).Close(); err != nil {
+	if err := f.ask(ctx, &batch); err != nil {
 		return r, unreadable(err)
 	}
 	f.doorbell.observe(r.Position > after, r.Writers, time.Since(start))
@@ -139,8 +143,13 @@ func (f *follower) FillPayloads(ctx context.Context, events []*core.Event) (int,
 	var batch pgx.Batch
 	var filled filling
 	filled.queueLive(&batch, events)
-	err := f.SendBatch(ctx, &batch).Close()
+	err := f.ask(ctx, &batch)
 	return filled.done, unreadable(err)
+}
+
+// ask sends statements and takes their answers, as long as they keep coming.
+func (f *follower) ask(ctx context.Context, batch *pgx.Batch) error {
+	return attend(ctx, heard(f.Conn), liveSilence, func(ctx context.Context) error { return f.SendBatch(ctx, batch).Close() })
 }
 
 // Wait implements core.Follower: it arms or disarms the doorbell as the traffic asks, and returns when it

@@ -20,6 +20,8 @@ const (
 	soloIdle = "60s"
 	// staleTimeout bounds the first query over a connection that may have died while nobody looked.
 	staleTimeout = 2 * time.Second
+	// soloConnectTimeout bounds connecting, so that a client learns soon that there is no database.
+	soloConnectTimeout = 4 * time.Second
 	// deadlineMargin is what is left of a request's time for answering it.
 	deadlineMargin = 500 * time.Millisecond
 	// Without LISTEN, a waiting poll reads on an interval that grows.
@@ -128,7 +130,7 @@ func (s *Solo) poll(ctx context.Context, p core.Poll, deadline time.Time) (core.
 	}
 	defer w.end()
 	for {
-		if now, err = readPresent(ctx, s.conn.Conn); err != nil {
+		if now, err = s.present(ctx); err != nil {
 			return core.Batch{}, err
 		}
 		batch, err = s.read(ctx, p, batch.Cursor, now, deadline)
@@ -157,10 +159,20 @@ func (s *Solo) first(ctx context.Context) (present, error) {
 	if err := s.connect(ctx); err != nil {
 		return present{}, err
 	}
-	return readPresent(ctx, s.conn.Conn)
+	return s.present(ctx)
+}
+
+func (s *Solo) present(ctx context.Context) (now present, err error) {
+	err = attend(ctx, heard(s.conn.Conn), liveSilence, func(ctx context.Context) error {
+		now, err = readPresent(ctx, s.conn.Conn)
+		return err
+	})
+	return now, err
 }
 
 func (s *Solo) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, soloConnectTimeout)
+	defer cancel()
 	var more []parameter
 	if !s.interval {
 		more = []parameter{{"idle_session_timeout", soloIdle}}
@@ -176,7 +188,11 @@ func (s *Solo) connect(ctx context.Context) error {
 func (s *Solo) read(ctx context.Context, p core.Poll, cursor int64, now present, deadline time.Time) (core.Batch, error) {
 	for {
 		query := core.PageQuery{Addresses: append([]string{p.Consumer}, p.Topics...), After: cursor, Types: p.Types, Current: p.Current, Limit: p.Limit}
-		pages, err := readPages(ctx, s.conn.Conn, []core.PageQuery{query}, now, defaultMaxPayload)
+		var pages []core.Page
+		err := attend(ctx, heard(s.conn.Conn), liveSilence, func(ctx context.Context) (err error) {
+			pages, err = readPages(ctx, s.conn.Conn, []core.PageQuery{query}, now, defaultMaxPayload)
+			return err
+		})
 		if err != nil {
 			return core.Batch{}, err
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,8 @@ import (
 const (
 	// closeTimeout bounds how long closing a connection may take.
 	closeTimeout = time.Second
+	// pageConnectTimeout bounds connecting for history: a connection that is being made cannot be used by the next page.
+	pageConnectTimeout = 3 * time.Second
 	// poolIdle is how long a connection for history is kept after its last page.
 	poolIdle = 5 * time.Second
 
@@ -56,6 +59,11 @@ type Store struct {
 
 	shared   atomic.Bool // a pooler is in between
 	followed atomic.Bool // the live end has been reached once
+
+	mu sync.Mutex
+	// Guarded by mu: what reads of history that began before the live end was reached again are given up by.
+	era    context.Context
+	endEra context.CancelFunc
 }
 
 // defaultMaxPayload is Config.MaxPayload unless it is set.
@@ -64,6 +72,7 @@ const defaultMaxPayload = 16 << 20
 // Open prepares a store. It connects to nothing yet.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	s := &Store{log: c.Log, apart: c.ListenURL != "", maxPayload: cmp.Or(c.MaxPayload, defaultMaxPayload)}
+	s.era, s.endEra = context.WithCancel(context.Background())
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -84,6 +93,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("libpq's variables: %w", withoutSecrets(err))
 	}
 	p.ConnConfig = s.pages.ConnConfig
+	p.ConnConfig.ConnectTimeout = min(p.ConnConfig.ConnectTimeout, pageConnectTimeout)
 	p.MaxConns = int32(c.Pagers) //nolint:gosec // bounded by its setting
 	p.MinConns, p.MinIdleConns = 0, 0
 	p.MaxConnIdleTime = poolIdle
@@ -125,9 +135,12 @@ func (s *Store) follow(ctx context.Context) (*listener, error) {
 	if !first {
 		t.newer = func(e *SchemaError) { s.log.Warn("reading on", "error", e) }
 	}
-	l, err := dial(ctx, &t, true, planned...)
+	l, err := redial(ctx, func(ctx context.Context) (*listener, error) { return dial(ctx, &t, true, planned...) })
 	if err != nil {
 		return nil, err
+	}
+	if !first {
+		s.renew()
 	}
 	switch {
 	case !s.apart:
@@ -156,27 +169,62 @@ func (s *Store) checkPages(ctx context.Context) error {
 	return nil
 }
 
-// Close closes the connections for history.
-func (s *Store) Close() { s.pool.Close() }
+// renew gives up the connections for history, because those of before a fault may never answer.
+func (s *Store) renew() {
+	s.pool.Reset()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endEra()
+	s.era, s.endEra = context.WithCancel(context.Background())
+}
 
-// Pages implements core.Store.
+// Close closes the connections for history.
+func (s *Store) Close() {
+	s.mu.Lock()
+	s.endEra()
+	s.mu.Unlock()
+	s.pool.Close()
+}
+
+// Pages implements core.Store. A read that a fault may have left without an answer is tried once more as soon as the live
+// end is reached again.
 func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, known int64) ([]core.Page, error) {
+	s.mu.Lock()
+	era := s.era
+	s.mu.Unlock()
+	first, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(era, cancel)()
+	pages, err := s.readPages(first, queries, known)
+	if err != nil && era.Err() != nil && ctx.Err() == nil {
+		return s.readPages(ctx, queries, known)
+	}
+	return pages, err
+}
+
+func (s *Store) readPages(ctx context.Context, queries []core.PageQuery, known int64) (pages []core.Page, err error) {
+	connecting, cancel := context.WithTimeout(ctx, pageSilence)
+	defer cancel()
 	var conn *pgxpool.Conn
-	err := renewing(ctx, s.pages.login, func() (err error) {
-		conn, err = s.pool.Acquire(ctx)
+	err = renewing(connecting, s.pages.login, func() (err error) {
+		conn, err = s.pool.Acquire(connecting)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
 	defer conn.Release()
-	through := present{watermark: known, newest: known}
-	if known == 0 {
-		if through, err = readPresent(ctx, conn.Conn()); err != nil {
-			return nil, err
+	err = attend(ctx, heard(conn.Conn()), pageSilence, func(ctx context.Context) error {
+		through := present{watermark: known, newest: known}
+		if known == 0 {
+			if through, err = readPresent(ctx, conn.Conn()); err != nil {
+				return err
+			}
 		}
-	}
-	return readPages(ctx, conn.Conn(), queries, through, s.maxPayload)
+		pages, err = readPages(ctx, conn.Conn(), queries, through, s.maxPayload)
+		return err
+	})
+	return pages, err
 }
 
 // unreadable marks the errors of a read that come from what it was to return: from damaged rows, from values that have
