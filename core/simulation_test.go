@@ -383,7 +383,7 @@ func (s *simulation) restore() {
 		r.rewound = true
 	}
 	s.mu.Unlock()
-	time.Sleep(time.Minute) // what hangs is given up
+	time.Sleep(6 * time.Minute) // what hangs is given up
 	for range 5 {
 		synctest.Wait()
 		s.mu.Lock()
@@ -427,7 +427,7 @@ func (s *simulation) settle() {
 		tx.Rollback()
 	}
 	s.mu.Unlock()
-	time.Sleep(time.Minute)
+	time.Sleep(6 * time.Minute)
 	synctest.Wait()
 	s.mu.Lock()
 	s.faulty = false
