@@ -116,7 +116,7 @@ func schemaChange(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 		on, err := tolerate("create index concurrently", w.database.exec(ctx, "create index concurrently if not exists chaos_index on events (type)"))
 		return on, errors.Join(err, w.database.exec(ctx, "drop index if exists chaos_index"))
 	case 3:
-		return tolerate("a function of ours is replaced", w.locked(ctx, r, "alter function events_newest(bigint) cost 99"))
+		return tolerate("a function of ours is replaced", w.locked(ctx, r, "alter function events_newest(bigint, regclass, regclass) cost 99"))
 	case 4:
 		return tolerate("reindex", w.database.exec(ctx, "reindex table events"))
 	default:

@@ -40,27 +40,27 @@ func TestNobodyHasMoreRightsThanIntended(t *testing.T) {
 		) all_of_it`)
 	want := []string{
 		"domain event_name: default",
-		"domain event_traceparent: default",
 		"domain event_type: default",
 		"function events_after_delete() with the owner's rights, owner ours: nobody else",
-		"function events_before_amend() with the owner's rights, owner ours: nobody else",
 		"function events_before_insert() with the owner's rights, owner ours: nobody else",
 		"function events_before_truncate() with the owner's rights, owner ours: nobody else",
-		"function events_before_update() with the owner's rights, owner ours: nobody else",
-		"function events_newest(bigint), owner ours: public executes",
+		"function events_before_update(), owner ours: nobody else",
+		"function events_newest(bigint,regclass,regclass), owner ours: public executes",
 		"function events_position() with the owner's rights, owner ours: public executes",
 		"function events_position_unused(), owner ours: public executes",
 		"function events_redact(bigint,text), owner ours: nobody else",
+		"function events_redact(regclass,bigint,text), owner ours: nobody else",
+		"function events_refuse(text,text,text), owner ours: nobody else",
 		"function events_watermark(), owner ours: public executes",
 		"sequence events_id_seq: nobody else",
 		"table events: nobody else",
 		"table events_pruned: nobody else",
 		"table events_schema_version: nobody else",
 		"trigger events_after_delete on events runs events_after_delete, enabled O",
-		"trigger events_before_amend on events runs events_before_amend, enabled O",
 		"trigger events_before_insert on events runs events_before_insert, enabled O",
 		"trigger events_before_truncate on events runs events_before_truncate, enabled O",
 		"trigger events_before_update on events runs events_before_update, enabled O",
+		"view events_present: SELECT",
 		"view events_writers: SELECT",
 	}
 	if !slices.Equal(got, want) {
@@ -80,12 +80,11 @@ func TestATriggerFunctionIsNotToBeAttachedToAnotherTable(t *testing.T) {
 	for function, test := range map[string]struct{ on, do string }{
 		"events_after_delete":    {"after delete on trap referencing old table as deleted", "delete from trap"},
 		"events_before_truncate": {"before truncate on trap", "truncate trap"},
-		"events_before_amend":    {"before insert on trap", "insert into trap values (1)"},
 		"events_before_insert":   {"before insert on trap", "insert into trap values (1)"},
 		"events_before_update":   {"before update on trap", "update trap set id = 2"},
 	} {
 		each := " for each statement execute function public."
-		if function == "events_before_amend" {
+		if function == "events_before_update" {
 			each = " for each row execute function public."
 		}
 		sql := "create trigger trap " + test.on + each + function + "()"
@@ -107,15 +106,12 @@ func TestATriggerFunctionIsNotToBeAttachedToAnotherTable(t *testing.T) {
 func TestAWriterDoesNotChooseIds(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.New(t)
-	writer, owner := connect(t, role(t, dsn, "writer", writerGrants)), connect(t, dsn)
-	const forged = "insert into events (id, type, subscriber, payload) overriding system value values (%, 'insert', 'toto', '{}')"
-	refused(t, writer, noPrivilege, strings.Replace(forged, "%", "5", 1))
+	writer := connect(t, role(t, dsn, "writer", writerGrants))
+	refused(t, writer, noPrivilege,
+		"insert into events (id, type, subscriber, payload) overriding system value values (5, 'insert', 'toto', '{}')")
 	if _, err := writer.CopyFrom(t.Context(), pgx.Identifier{"events"}, []string{"id", "type", "subscriber", "payload"},
 		pgx.CopyFromRows([][]any{{int64(5), "insert", "toto", "{}"}})); err == nil {
 		t.Error("COPY with ids succeeded")
-	}
-	for _, id := range []string{"0", "-5"} {
-		refused(t, owner, checkViolation, strings.Replace(forged, "%", id, 1))
 	}
 	exec(t, writer, insert)
 	exec(t, writer, `insert into events (type, "timestamp", subscriber, payload, amends, traceparent)
@@ -254,19 +250,5 @@ func TestARepairedSequenceIsWhereItWas(t *testing.T) {
 			t.Errorf("with a writer in flight the watermark is %d, want %d", got, n)
 		}
 		exec(t, conn, "commit")
-	}
-}
-
-func TestARenamedSchemaTakesInserts(t *testing.T) {
-	t.Parallel()
-	dsn := pgtest.New(t)
-	exec(t, connect(t, dsn), `alter schema public rename to "other ""one"; create schema public`)
-	conn := connect(t, dsn)
-	for range 2 {
-		exec(t, conn, `insert into "other ""one".events (type, subscriber, payload) values ('insert', 'toto', '{}')`)
-	}
-	exec(t, conn, `begin; insert into "other ""one".events (type, subscriber, payload) values ('insert', 'toto', '{}')`)
-	if before := query[int64](t, connect(t, dsn), `select before from "other ""one".events_writers`); before != 2 {
-		t.Errorf("the writer's lock holds %d, want 2", before)
 	}
 }

@@ -63,7 +63,7 @@ func (f *follower) Read(ctx context.Context, after int64, consumers []string) (c
 	start := time.Now()
 	r := core.Read{Position: after}
 	var batch pgx.Batch
-	batch.Queue(selectWatermark, f.sequence).Query(func(rows pgx.Rows) error {
+	batch.Queue(selectWatermark).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			v := rows.RawValues()
 			r.Sequence, r.Watermark = bigint(v[0]), bigint(v[1])
@@ -82,19 +82,12 @@ func (f *follower) Read(ctx context.Context, after int64, consumers []string) (c
 }
 
 // The two statements of a read, each with a snapshot of its own. Why their order makes the watermark exact is said in the
-// migration, at events_watermark, which does the same for pages.
+// migration, at events_present.
 const (
-	// The sequence's position, by its oid, because to find it by the table takes a look into the catalog, which a quiet event
-	// would wait for. Then the writers, of which a prepared transaction has no process; that they are looked at depends on the
-	// position, so they cannot be looked at before. And the watermark, which the next statement takes up.
+	// The next statement takes the watermark up.
 	selectWatermark = `
-		select position, set_config('event_piper.watermark', least(position, oldest[1])::text, true)::bigint, writers,
-			coalesce(oldest[2], 0)
-		from (select coalesce(pg_sequence_last_value($1::oid::regclass), events_position_unused()) as position) s
-		cross join lateral (
-			select count(*) as writers, pg_catalog.min(array[before, coalesce(pid, 0)]) as oldest
-			from events_writers where position >= 0
-		) w`
+		select sequence_position, set_config('event_piper.watermark', watermark::text, true)::bigint, writers, coalesce(oldest_writer, 0)
+		from events_present`
 	// The events of the consumers in $2 with their small payloads or, if it is null, those of all without, among the next
 	// $3 ids, of which it also tells the last that there is: what is for others stays where it is. If all of the next ids were
 	// rolled back, up to the next event there is. In any order, because PostgreSQL would sort what comes sorted. Each order

@@ -14,8 +14,7 @@ import (
 type listener struct {
 	*pgx.Conn
 	server
-	rings    int    // since await last returned
-	sequence uint32 // that ids are drawn from
+	rings int // since await last returned
 }
 
 // dial connects to a database that can keep the promise of order and has our schema.
@@ -124,15 +123,15 @@ func (l *listener) await(ctx context.Context, pause time.Duration) (rings int, e
 	return rings, nil
 }
 
-// checkSequence finds the sequence of ids, and refuses one from which sessions draw ids ahead: the watermark would not
+// checkSequence refuses a sequence of ids from which sessions draw ids ahead: the watermark would not
 // know of them.
 func (l *listener) checkSequence(ctx context.Context) error {
 	var cache int64
 	var readable bool
 	var batch pgx.Batch
-	batch.Queue(`select seqrelid, seqcache, has_sequence_privilege(seqrelid, 'select')
+	batch.Queue(`select seqcache, has_sequence_privilege(seqrelid, 'select')
 		from pg_sequence where seqrelid = pg_get_serial_sequence('events', 'id')::regclass::oid`).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&l.sequence, &cache, &readable)
+		return row.Scan(&cache, &readable)
 	})
 	switch err := sendRead(ctx, l.Conn, &batch); {
 	case err != nil:

@@ -92,9 +92,9 @@ func home(ctx context.Context, conn *pgx.Conn) (quoted string, err error) {
 	err = conn.QueryRow(ctx, `
 		select s.name, case when v is null then (
 			select 'a table or view ' || relname from pg_class
-			where relnamespace = s.name::regnamespace and relname in ('events', 'events_pruned', 'events_writers')
+			where relnamespace = s.name::regnamespace and relname in ('events', 'events_pruned', 'events_writers', 'events_present')
 			union all
-			select 'a type ' || typname from pg_type where typnamespace = s.name::regnamespace and typname = 'event_name'
+			select 'a type ' || typname from pg_type where typnamespace = s.name::regnamespace and typname in ('event_name', 'event_type')
 			limit 1
 		) end
 		from to_regclass($1) v

@@ -22,7 +22,7 @@ type present struct {
 
 func readPresent(ctx context.Context, conn *pgx.Conn) (p present, err error) {
 	var batch pgx.Batch
-	batch.Queue("select w.watermark, events_newest(w.watermark), w.writers from events_watermark() w").QueryRow(func(row pgx.Row) error {
+	batch.Queue("select w.watermark, events_newest(w.watermark, 'events', 'events_pruned'), w.writers from events_watermark() w").QueryRow(func(row pgx.Row) error {
 		return row.Scan(&p.watermark, &p.newest, &p.writers)
 	})
 	if err = sendRead(ctx, conn, &batch); err != nil {
@@ -74,9 +74,11 @@ const (
 		) e`
 	// Retention is looked at after the events or their payloads: what a page misses was deleted before it was read.
 	selectPruned = `
-		select n, through
+		select n, coalesce(p.through, everybody.through)
 		from pg_catalog.unnest($1::text[]) with ordinality as q (address, n)
-		join events_pruned p on p.subscriber = q.address`
+		left join events_pruned p on p.subscriber = q.address
+		left join events_pruned everybody on everybody.subscriber = '' and p.through is null
+		where coalesce(p.through, everybody.through) is not null`
 	// The sequence's position, which is null before the first id is drawn and after setval(…, n, false). The present that a page ends at may be another
 	// connection's, which says nothing of what this one is connected to.
 	selectSequence = `

@@ -20,6 +20,8 @@ const (
 	// pruneLockTimeout bounds how long a batch waits for a lock: whoever comes after it in the lock's
 	// queue, writers among them, waits as well.
 	pruneLockTimeout = 500 * time.Millisecond
+	// maxMarks bounds the marks of consumers that have no event.
+	maxMarks = 100_000
 	// maxPrunePause bounds the pause before a batch is tried again, and the one between two batches.
 	maxPrunePause = 5 * time.Second
 
@@ -43,7 +45,8 @@ type Pruned struct {
 // event that is younger. The clock is the database's. An event from the future neither ends the run nor
 // is reason to delete: it goes with an older one that comes after it.
 //
-// Consumers that lose events are marked, so that an older cursor is told. Nothing above the watermark is
+// Consumers that lose events are marked, so that an older cursor is told. Of many marks of consumers that have no event
+// any more, the oldest become one for all consumers without a mark. Nothing above the watermark is
 // touched. The transactions are short, with a pause as long as each between them, and one that cannot
 // get its lock is tried again until ctx ends. The caller must be the owner of the table. Progress, if it
 // is not nil, is called after each transaction.
@@ -83,7 +86,7 @@ func Prune(ctx context.Context, dsn string, olderThan time.Duration, log *slog.L
 			pause(ctx, min(time.Since(start), maxPrunePause))
 		}
 	}
-	return done, nil
+	return done, p.forget(ctx)
 }
 
 // pruner is one run of Prune.
@@ -150,6 +153,24 @@ func (p *pruner) batch(ctx context.Context) (deleted Pruned, more bool, err erro
 		p.log.Info("cannot prune now, somebody holds a lock", "error", err, "retry_in", wait)
 		pause(ctx, wait/2+rand.N(wait/2))
 	}
+}
+
+// forget makes one mark of the oldest, if there are too many. A consumer's own mark stays exact: who has no event at or below
+// the watermark, and hence above the common mark, can lose only later ones.
+func (p *pruner) forget(ctx context.Context) error {
+	_, err := p.conn.Exec(ctx, `
+		with gone as (
+			delete from events_pruned p
+			where subscriber <> '' and through <= $1 and through < (select through from events_pruned order by through desc offset $2 - 1 limit 1)
+				and not exists (select from events e where e.subscriber::text = p.subscriber)
+			returning through
+		)
+		insert into events_pruned as p (subscriber, through) select '', max(through) from gone having count(*) > 0
+		on conflict (subscriber) do update set through = greatest(p.through, excluded.through)`, p.watermark, maxMarks)
+	if err != nil {
+		return fmt.Errorf("make one mark of the oldest: %w", err)
+	}
+	return nil
 }
 
 // look goes through the next events, and returns the id of the last old one before the first young one,

@@ -152,3 +152,37 @@ func (h onLog) Handle(_ context.Context, r slog.Record) error {
 }
 func (h onLog) WithAttrs([]slog.Attr) slog.Handler { return h }
 func (h onLog) WithGroup(string) slog.Handler      { return h }
+
+// Or the table would grow for ever where consumers come and go.
+func TestTheOldestMarksOfConsumersThatAreGoneBecomeOne(t *testing.T) {
+	t.Parallel()
+	const kept = 100_000
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	exec(t, conn, insertAged, "toto", "3 days", 20)
+	exec(t, conn, "delete from events where id <> 3") // toto has lost 20 and has an event
+	exec(t, conn, "insert into events_pruned select 'gone ' || n, n from generate_series(1, 10) n")
+	exec(t, conn, "insert into events_pruned select 'here ' || n, 15 from generate_series(1, $1::int) n", kept)
+	marks := func() int { return query[int](t, conn, "select count(*) from events_pruned") }
+
+	if prune(t, dsn, 240*time.Hour); marks() != kept+2 {
+		t.Errorf("%d marks are left, want %d", marks(), kept+2)
+	}
+	for consumer, want := range map[string]int64{"toto": 20, "gone 3": 10, "gone 10": 10, "new": 10, "here 1": 15} {
+		if p := page(t, dsn, consumer, 0); p.Pruned != want {
+			t.Errorf("%s is told of %d, want %d", consumer, p.Pruned, want)
+		}
+	}
+	if p := page(t, dsn, "new", 10); p.Pruned > 10 {
+		t.Errorf("from the common mark on, new is told of %d", p.Pruned)
+	}
+
+	exec(t, conn, "update events_pruned set through = 40 where through = 15")
+	exec(t, conn, "insert into events_pruned values ('above the watermark', 30), ('more', 12)")
+	prune(t, dsn, 240*time.Hour)
+	for consumer, want := range map[string]int64{"toto": 20, "gone 3": 12, "new": 12} {
+		if p := page(t, dsn, consumer, 0); p.Pruned != want {
+			t.Errorf("after another run %s is told of %d, want %d", consumer, p.Pruned, want)
+		}
+	}
+}

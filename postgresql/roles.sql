@@ -28,6 +28,6 @@ select 'create role event_piper_reader nologin' where to_regrole('event_piper_re
 select format('grant usage on schema %I to event_piper_reader', current_schema()) \gexec
 grant select on events, events_pruned, events_schema_version to event_piper_reader;
 grant select on sequence events_id_seq to event_piper_reader;
-grant execute on function events_watermark(), events_newest(bigint), events_position(), events_position_unused() to event_piper_reader;
+grant execute on function events_watermark(), events_newest(bigint, regclass, regclass), events_position(), events_position_unused() to event_piper_reader;
 
 commit;

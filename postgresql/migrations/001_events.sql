@@ -8,21 +8,17 @@ select set_config('search_path', format('%I, pg_temp', current_schema()), true);
 -- the next. A domain rather than a check of the table, because PostgreSQL keeps a domain's check compiled for the
 -- life of a connection and reads a table's checks anew for every statement; and as few functions in it as will do,
 -- because each is set up for every statement.
-create domain event_name as text
+--
+-- Collated "C", which is bytes: the index by subscriber is the cheaper to keep, and no update of an operating system's
+-- collations breaks it.
+create domain event_name as text collate "C"
     constraint event_name_has_1_to_255_characters_and_no_control_characters
         check (length(value) <= 255 and value ~ '^[^\u0001-\u001f\u007f-\u009f]+$');
 
--- The types of a stream's own frames, which a browser cannot tell from an event's.
-create domain event_type as text
-    constraint event_type_has_1_to_255_characters_and_no_control_characters
-        check (length(value) <= 255 and value ~ '^[^\u0001-\u001f\u007f-\u009f]+$')
-    constraint event_type_is_not_reserved
-        check (value not in ('heartbeat', 'reset'));
-
--- W3C Trace Context: https://www.w3.org/TR/trace-context/#traceparent-header-field-values
-create domain event_traceparent as text
-    constraint event_traceparent_is_one_of_w3c_trace_context
-        check (value ~ '^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$');
+-- The types of a stream's own frames are reserved, because a browser cannot tell them from an event's.
+create domain event_type as text collate "C"
+    constraint event_type_is_a_name_and_not_reserved
+        check (length(value) <= 255 and value not in ('heartbeat', 'reset') and value ~ '^[^\u0001-\u001f\u007f-\u009f]+$');
 
 create table events (
     -- 48 bits: exact as a JSON number in every language, and it fits the lock keys below.
@@ -32,9 +28,11 @@ create table events (
     subscriber   event_name not null,
     -- json, not jsonb: the order of keys and the digits of numbers stay as they were written.
     payload      json not null,
-    -- The earlier event of the same subscriber that this one corrects.
+    -- The earlier event of the same subscriber that this one corrects. What is not that amends nothing, for who reads:
+    -- a trigger that refuses it costs every insert 4 %, and a foreign key keeps retention from what was amended.
     amends       bigint,
-    traceparent  event_traceparent
+    -- W3C Trace Context. Its form is looked at where it is handed on, because a check would cost every insert.
+    traceparent  text
 );
 
 create index events_subscriber_id_idx on events (subscriber, id);
@@ -43,80 +41,74 @@ create index events_amends_idx on events (amends) where amends is not null;
 comment on table events is
     'Event Piper: insert a row, and its subscriber receives it over HTTP once the transaction has committed.';
 
--- A constraint of the table would be set up for every statement, and a foreign key queue a check for every row and
--- keep retention from deleting what was amended. This runs for rows that amend alone, and for ids
--- that are no position, which only who may choose ids can insert.
-create function events_before_amend() returns trigger
-    language plpgsql security definer set search_path from current as $$
+-- Functions in SQL have their bodies parsed here and now: what they refer to stays the same, whatever the caller's search
+-- path is and whatever the schema is called later. They hand tables on to others by their oid, because PostgreSQL goes
+-- through all that depends on the column id with each insert that it plans.
+
+-- Readers keep what they have read, in the order of ids and by subscriber: they would not follow.
+create function events_before_update() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
-    if tg_relid <> 'events'::regclass then
-        raise exception 'this function is for the table of events alone';
-    end if;
-    if new.id <= 0 then
-        raise exception 'the id of an event is above 0, not %', new.id using errcode = 'check_violation', column = 'id', table = 'events';
-    end if;
-    -- As id is generated before, no event that is there can be a later one, but what sets ids itself may look ahead.
-    if not exists (select from events e where e.id = new.amends and e.id < new.id and e.subscriber::text = new.subscriber::text) then
-        raise exception 'there is no earlier event % of this subscriber to amend', new.amends
-            using errcode = 'foreign_key_violation', column = 'amends', table = 'events';
+    if (new.id, new.type::text, new."timestamp", new.subscriber::text, new.amends, new.traceparent)
+        is distinct from (old.id, old.type::text, old."timestamp", old.subscriber::text, old.amends, old.traceparent)
+    then
+        raise exception 'events are appended and not changed'
+            using errcode = 'restrict_violation',
+                hint = 'Insert an event that amends the other, or empty its payload by events_redact(id, reason).';
     end if;
     return new;
 end $$;
 
-create trigger events_before_amend before insert on events
-    for each row when (new.amends is not null or new.id <= 0) execute function events_before_amend();
+create trigger events_before_update before update on events
+    for each row execute function events_before_update();
 
--- Readers keep what they have read, in the order of ids and by subscriber: they would not follow.
-create function events_before_update() returns trigger
-    language plpgsql security definer set search_path from current as $$
-begin
-    raise exception 'events are appended and not changed'
-        using errcode = 'restrict_violation',
-            hint = 'Insert an event that amends the other, or empty its payload by events_redact(id, reason).';
-end $$;
-
-create trigger events_before_update
-    before update of id, type, "timestamp", subscriber, amends, traceparent on events
-    for each statement execute function events_before_update();
-
--- Empties the payload of an event, for the owner, and tells who reads its subscriber by an event that amends it, whose id
--- it returns. The position stays, so that no cursor is affected.
-create function events_redact(_id bigint, _reason text default null) returns bigint
-    language plpgsql volatile set search_path from current as $$
+create function events_redact(_events regclass, _id bigint, _reason text) returns bigint
+    language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     _subscriber text;
     _redaction bigint;
 begin
-    update events set payload = 'null' where id = _id returning subscriber into _subscriber;
-    if not found then
+    execute format('update %s set payload = ''null'' where id = $1 returning subscriber', _events) into _subscriber using _id;
+    if _subscriber is null then
         raise exception 'there is no event %', _id using errcode = 'no_data_found';
     end if;
-    insert into events (type, subscriber, payload, amends)
-        values ('redacted', _subscriber, json_build_object('reason', _reason), _id)
-        returning id into _redaction;
+    execute format('
+        insert into %s (type, subscriber, payload, amends) values (''redacted'', $1, json_build_object(''reason'', $2), $3)
+        returning id', _events) into _redaction using _subscriber, _reason, _id;
     return _redaction;
 end $$;
 
-revoke execute on function events_redact(bigint, text) from public;
+-- Empties the payload of an event, for the owner, and tells who reads its subscriber by an event that amends it, whose id
+-- it returns. The position stays, so that no cursor is affected.
+create function events_redact(_id bigint, _reason text default null) returns bigint
+    language sql volatile
+    begin atomic
+        select events_redact('events', _id, _reason);
+    end;
+
+revoke execute on function events_redact(regclass, bigint, text), events_redact(bigint, text) from public;
 
 -- How far retention has deleted, for each consumer that lost events by it: a reader with an older cursor is
--- told so instead of being served a gap.
+-- told so instead of being served a gap. Where consumers come and go, the oldest marks of those without any event become one,
+-- of the subscriber '', which stands for everybody who has no mark.
 create table events_pruned (
-    subscriber  text primary key,
+    subscriber  text collate "C" primary key,
     through     bigint not null
 );
 
 create index events_pruned_through_idx on events_pruned (through);
 
+-- Tables are named by the trigger's own schema, whatever that is called by now.
 create function events_after_delete() returns trigger
-    language plpgsql security definer set search_path from current as $$
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-    if tg_relid <> 'events'::regclass then
+    if tg_table_name <> 'events' then
         raise exception 'this function is for the table of events alone';
     end if;
-    insert into events_pruned (subscriber, through)
+    execute format('
+        insert into %I.events_pruned as p (subscriber, through)
         select d.subscriber::text, max(d.id) from deleted d group by d.subscriber::text order by d.subscriber::text
-        on conflict (subscriber) do update set through = greatest(events_pruned.through, excluded.through);
+        on conflict (subscriber) do update set through = greatest(p.through, excluded.through)', tg_table_schema);
     return null;
 end $$;
 
@@ -125,22 +117,23 @@ create trigger events_after_delete after delete on events
     for each statement execute function events_after_delete();
 
 create function events_before_truncate() returns trigger
-    language plpgsql security definer set search_path from current as $$
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-    if tg_relid <> 'events'::regclass then
+    if tg_table_name <> 'events' then
         raise exception 'this function is for the table of events alone';
     end if;
     -- What committed after the transaction's only snapshot would go without a mark.
     if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
         raise exception 'events are truncated at isolation level read committed, not %', current_setting('transaction_isolation');
     end if;
-    insert into events_pruned (subscriber, through)
-        select e.subscriber::text, max(e.id) from events e group by e.subscriber::text order by e.subscriber::text
-        on conflict (subscriber) do update set through = greatest(events_pruned.through, excluded.through);
+    execute format('
+        insert into %I.events_pruned as p (subscriber, through)
+        select e.subscriber::text, max(e.id) from %1$I.events e group by e.subscriber::text order by e.subscriber::text
+        on conflict (subscriber) do update set through = greatest(p.through, excluded.through)', tg_table_schema);
     return null;
 end $$;
 
 create trigger events_before_truncate before truncate on events
     for each statement execute function events_before_truncate();
 
-revoke execute on function events_before_amend(), events_before_update(), events_after_delete(), events_before_truncate() from public;
+revoke execute on function events_before_update(), events_after_delete(), events_before_truncate() from public;

@@ -137,13 +137,26 @@ create view events_writers as
 
 grant select on events_writers to public;
 
--- The sequence's position and the watermark. Its two statements must stay two, in this order: an id up to
+-- The sequence's position, the watermark and the writers, of which a prepared transaction has no process. The order is what makes it exact: an id up to
 -- sequence_position was drawn before the locks are looked at, so its writer either still holds its lock, and
 -- the watermark is below it, or has ended, and the next statement's snapshot sees what it committed.
--- PostgreSQL releases a transaction's locks after it has made the commit visible.
+-- PostgreSQL releases a transaction's locks after it has made the commit visible. That the writers are looked at depends
+-- on the position, so they cannot be looked at before.
+create view events_present as
+    select s.position as sequence_position, least(s.position, w.oldest[1]) as watermark, w.writers, nullif(w.oldest[2], 0) as oldest_writer
+    from (select coalesce(pg_sequence_last_value('events_id_seq'::regclass), events_position_unused()) as position) s
+    cross join lateral (
+        select count(*) as writers, min(array[before, coalesce(pid, 0)]) as oldest
+        from events_writers where s.position >= 0
+    ) w;
+
+grant select on events_present to public;
+
+-- What of the above may be relied on: by who reads the events with the statements after it. It looks for the view by the
+-- caller's search path and runs with the caller's rights.
 create function events_watermark(
         out sequence_position bigint, out watermark bigint, out writers int, out oldest_writer int)
-    language plpgsql volatile set search_path from current as $$
+    language plpgsql volatile as $$
 begin
     -- With one snapshot for the whole transaction the rows would be older than the watermark.
     if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
@@ -153,33 +166,45 @@ begin
     if pg_is_in_recovery() then
         raise exception 'events are read from the primary, and this server is a standby';
     end if;
-
-    sequence_position := coalesce(pg_sequence_last_value('events_id_seq'::regclass), events_position_unused());
-
-    select least(sequence_position, min(w.before)), count(*)::int, (pg_catalog.array_agg(w.pid order by w.before))[1]
-        into watermark, writers, oldest_writer
-        from events_writers w;
+    select p.* into sequence_position, watermark, writers, oldest_writer from events_present p;
 end $$;
 
 -- The newest position at or below a watermark: the id of a committed event, never one that was only drawn,
--- because a crash may hand out again an id that no commit has made durable.
-create function events_newest(_watermark bigint) returns bigint
-    language sql volatile set search_path from current
-    as $$ select greatest(
-        coalesce((select max(id) from events where id <= _watermark), 0),
-        coalesce((select max(through) from events_pruned where through <= _watermark), 0)) $$;
+-- because a crash may hand out again an id that no commit has made durable. Being volatile, it has a snapshot of its own.
+create function events_newest(_watermark bigint, _events regclass, _pruned regclass) returns bigint
+    language plpgsql volatile as $$
+declare
+    _newest bigint;
+begin
+    execute pg_catalog.format('
+        select greatest(
+            coalesce((select pg_catalog.max(id) from %s where id operator(pg_catalog.<=) $1), 0),
+            coalesce((select pg_catalog.max(through) from %s where through operator(pg_catalog.<=) $1), 0))', _events, _pruned)
+        into _newest using _watermark;
+    return _newest;
+end $$;
+
+create function events_refuse(_why text, _code text, _hint text) returns bigint
+    language plpgsql volatile as $$
+begin
+    raise exception using message = _why, errcode = _code, hint = _hint;
+end $$;
+
+revoke execute on function events_refuse(text, text, text) from public;
 
 -- The newest position, for an application that hands out state and then a stream: position first, state in a later snapshot.
 -- What is at or below it is in the state, and the stream sends the rest. For every role that may name it: pg_locks shows
 -- about as much to everybody.
 create function events_position() returns bigint
-    language plpgsql volatile security definer set search_path from current as $$
-begin
-    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-        raise exception 'events_position() at isolation level % may be newer than what the transaction can see',
-                current_setting('transaction_isolation')
-            using errcode = 'active_sql_transaction',
-                hint = 'Ask for the position first, in a transaction of its own, and begin this one after it.';
-    end if;
-    return (select events_newest(w.watermark) from events_watermark() w);
-end $$;
+    language sql volatile security definer
+    begin atomic
+        select case
+            when current_setting('transaction_isolation') in ('repeatable read', 'serializable') then events_refuse(
+                format('events_position() at isolation level %s may be newer than what the transaction can see',
+                    current_setting('transaction_isolation')),
+                '25001', 'Ask for the position first, in a transaction of its own, and begin this one after it.')
+            when pg_is_in_recovery() then events_refuse('the position is known to the primary, and this server is a standby',
+                '25006', 'Ask the primary.')
+            else (select events_newest(watermark, 'events', 'events_pruned') from events_present)
+        end;
+    end;
