@@ -25,7 +25,7 @@ func (s *Set) Help() string {
 	return b.String()
 }
 
-// Markdown is the README's tables of the settings, one for each section.
+// Markdown is the tables of the settings in docs/operating.md, one for each section.
 func (s *Set) Markdown() string {
 	var b strings.Builder
 	cell := strings.NewReplacer("|", `\|`, "\n", " ")

@@ -1,6 +1,6 @@
 // Package settings reads a program's settings from its environment and from flags of the same name:
 // PORT and --port, HEARTBEAT_INTERVAL and --heartbeat-interval. A flag beats the environment, which
-// beats the default. The help text and the README's table come from the same definitions.
+// beats the default. The help text and the table of docs/operating.md come from the same definitions.
 package settings
 
 import (
