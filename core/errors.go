@@ -10,6 +10,8 @@ var (
 	ErrUnavailable = errors.New("events cannot be read right now")
 	// ErrTooManySessions reports that this instance holds as many sessions as it may.
 	ErrTooManySessions = errors.New("too many sessions")
+	// ErrStopping reports that the service begins nothing new, because it is shutting down.
+	ErrStopping = errors.New("the service is shutting down")
 	// ErrEnded reports that an operator ended the session.
 	ErrEnded = errors.New("the session was ended")
 	// ErrUnreadable reports that what was asked for cannot be read because of what it is, such as a damaged row,

@@ -236,7 +236,7 @@ var problemDocs = map[int]struct {
 	401: {"Who is asking is not known.", map[string]any{"detail": "X-Consumer-Id is missing"}},
 	403: {"A topic is not granted, or X-Consumer-Id names another consumer than the token.", map[string]any{"detail": "X-Consumer-Id names another consumer than the token"}},
 	410: {"The cursor cannot be continued: events after it were pruned, or it is ahead of the newest event.", map[string]any{
-		"detail": resetDetails[core.Pruned], "reason": "pruned", "oldest": 40, "newest": 60,
+		"detail": problem.Of(&core.ResetError{Reason: core.Pruned}).Detail, "reason": "pruned", "oldest": 40, "newest": 60,
 	}},
 	414: {"The URL is too long.", map[string]any{"detail": "a URL takes at most 8192 bytes"}},
 	422: {"A parameter is unknown or wrong.", map[string]any{

@@ -78,37 +78,15 @@ func internalError() *Problem {
 // statusClientGone is what nginx logs for a client that has left; nobody receives it.
 const statusClientGone = 499
 
-// resetDetails tell what to do about a cursor that cannot be continued.
-var resetDetails = map[core.Reason]string{
-	core.Pruned:    "events after this cursor have been deleted: go on from oldest, and fetch again what they told",
-	core.Oversized: "the event oldest is larger than what is delivered: go on from oldest, its id, and fetch elsewhere what it told",
-	core.Ahead:     "the cursor is beyond the newest event, as after a restore: go on from newest, and fetch again what may have changed",
-}
-
-// problem maps an error of the domain to what the client may know of it. It is the only place that does.
+// problem maps an error of a poll to what the client may know of it.
 func (c Config) problem(ctx context.Context, err error) *Problem {
-	var reset *core.ResetError
-	var p *problem.Problem
+	p := problem.Of(err)
 	switch {
-	case errors.As(err, &reset):
-		p = problem.New(http.StatusGone, resetDetails[reset.Reason])
-		p.Reason, p.Oldest, p.Newest = string(reset.Reason), &reset.Oldest, &reset.Newest
-	case errors.Is(err, core.ErrNotGranted):
-		p = problem.New(http.StatusForbidden, core.ErrNotGranted.Error())
-	case errors.Is(err, core.ErrTooManyTopics):
-		p = problem.New(http.StatusUnprocessableEntity, core.ErrTooManyTopics.Error())
-	case errors.Is(err, core.ErrTooManySessionsOfConsumer):
-		p = problem.RetryLater(http.StatusTooManyRequests, core.ErrTooManySessionsOfConsumer.Error())
-	case errors.Is(err, core.ErrBufferFullOfConsumer):
-		p = problem.RetryLater(http.StatusTooManyRequests, core.ErrBufferFullOfConsumer.Error())
-	case errors.Is(err, core.ErrBufferFull):
-		p = problem.RetryLater(http.StatusServiceUnavailable, core.ErrBufferFull.Error())
-	case errors.Is(err, core.ErrTooManySessions):
-		p = problem.RetryLater(http.StatusServiceUnavailable, core.ErrTooManySessions.Error())
+	case p != nil:
 	case clientClosed(ctx):
 		p = problem.New(statusClientGone, "")
-	case errors.Is(err, core.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), ctx.Err() != nil: // the last when the service is being stopped
-		p = problem.RetryLater(http.StatusServiceUnavailable, core.ErrUnavailable.Error())
+	case errors.Is(err, context.DeadlineExceeded), ctx.Err() != nil: // the latter when the service is being stopped
+		p = problem.Of(core.ErrUnavailable)
 	default:
 		c.Log.ErrorContext(ctx, "cannot answer a poll", "error", err)
 		return internalError()

@@ -2,7 +2,6 @@ package sse
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -102,11 +101,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	a.identity, a.access = id, web.AccessFrom(r.Context())
 	if a.topics, err = id.Follow(a.topics, s.config.MaxTopics); err != nil {
-		status := http.StatusBadRequest
-		if errors.Is(err, core.ErrNotGranted) {
-			status = http.StatusForbidden
-		}
-		problem.New(status, err.Error()).Write(w)
+		s.refuse(w, err)
 		return
 	}
 	a.transport = core.SSE
@@ -133,8 +128,6 @@ func setHeader(h http.Header) {
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
 }
 
-var errDraining = errors.New("the service is shutting down")
-
 // start opens the stream's session and makes it one of the server's. The stream's signal must be set.
 func (s *Server) start(st *stream, a ask) error {
 	st.server, st.expires, st.access = s, a.identity.Expires, a.access
@@ -142,7 +135,7 @@ func (s *Server) start(st *stream, a ask) error {
 	defer s.mu.Unlock()
 	if s.draining {
 		s.stats.Draining.Add(1)
-		return errDraining
+		return core.ErrStopping
 	}
 	session, err := s.hub.Open(strings.Clone(a.identity.Consumer), a.cursor, a.types, st.signal, a.topics...)
 	if err != nil {
@@ -174,16 +167,12 @@ func (s *Server) end(st *stream) {
 
 // refuse answers a request whose stream could not be started.
 func (s *Server) refuse(w http.ResponseWriter, err error) {
-	status, detail := http.StatusServiceUnavailable, err.Error()
-	switch {
-	case errors.Is(err, core.ErrTooManySessionsOfConsumer), errors.Is(err, core.ErrBufferFullOfConsumer):
-		status = http.StatusTooManyRequests
-	case errors.Is(err, core.ErrTooManySessions), errors.Is(err, core.ErrUnavailable), errors.Is(err, errDraining):
-	default:
+	p := problem.Of(err)
+	if p == nil {
 		s.log.Warn("cannot start a stream", "error", err)
-		detail = "a stream cannot be started right now"
+		p = problem.RetryLater(http.StatusServiceUnavailable, "a stream cannot be started right now")
 	}
-	problem.RetryLater(status, detail).Write(w)
+	p.Write(w)
 }
 
 // delivered counts events that are about to be written.
