@@ -49,7 +49,7 @@ type server struct {
 func (t *target) connect(ctx context.Context) (*pgx.Conn, server, error) {
 	conn, err := open(ctx, t.ConnConfig, t.login)
 	if err != nil {
-		return nil, server{}, fmt.Errorf("connect to PostgreSQL: %w", err)
+		return nil, server{}, fmt.Errorf("connect to PostgreSQL: %w", discreet(err))
 	}
 	s, err := identify(ctx, conn)
 	if err != nil {

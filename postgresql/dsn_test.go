@@ -60,3 +60,35 @@ func TestParametersOfLibpqAreNotSentToTheServer(t *testing.T) {
 		t.Errorf("TLS from version %x, want 1.3", c.TLSConfig.MinVersion)
 	}
 }
+
+func TestAMisreadPasswordIsNotPrinted(t *testing.T) {
+	t.Parallel()
+	for _, dsn := range []string{
+		"postgres://s3cr3tPW@127.0.0.1:1/d",
+		"postgres://u:p@127.0.0.1:1/d%23s3cr3tPW%21",
+		"postgres://u:p@s3cr3tPW%21:1/d",
+		"host=127.0.0.1 port=1 user='s3cr3tPW and more' password=p",
+		"host=127.0.0.1 port=1 dbname='x s3cr3tPW' user=u password=p",
+	} {
+		target, err := parseDSN("DATABASE_URL", dsn, "test")
+		if err == nil {
+			_, _, err = target.connect(t.Context())
+		}
+		if err == nil || strings.Contains(err.Error(), "s3cr3tPW") {
+			t.Errorf("%s: %v, want an error without the password", dsn, err)
+		}
+		if place := Place(dsn); strings.Contains(place, "s3cr3tPW") {
+			t.Errorf("%s is said to be at %s", dsn, place)
+		}
+	}
+	target, err := parseDSN("DATABASE_URL", "postgres://reader:p@127.0.0.1:1/shop", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = target.connect(t.Context())
+	for _, part := range []string{"reader", "127.0.0.1", "shop"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("%v, want %s in it", err, part)
+		}
+	}
+}

@@ -79,7 +79,7 @@ func (l *listener) checkSession(ctx context.Context, t *target) error {
 	defer cancel()
 	other, err := open(short, t.ConnConfig, t.login)
 	if err != nil {
-		return fmt.Errorf("connect to PostgreSQL once more, to ring: %w", err)
+		return fmt.Errorf("connect to PostgreSQL once more, to ring: %w", discreet(err))
 	}
 	defer closeConn(other)
 	l.rings = 0

@@ -211,7 +211,7 @@ func (s *Store) readPages(ctx context.Context, queries []core.PageQuery, known i
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
+		return nil, fmt.Errorf("connect to PostgreSQL: %w", discreet(err))
 	}
 	defer conn.Release()
 	err = attend(ctx, heard(conn.Conn()), pageSilence, func(ctx context.Context) error {

@@ -38,6 +38,7 @@ Without DATABASE_URL it goes to the development PostgreSQL of "stream".`)
 		return settings.Usage("the payload is not JSON: %.100s", payload)
 	}
 	if !postgresql.Named(dsn) {
+		forgetEnvironment()
 		dsn = devdb.DSN(devDatabasePort)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

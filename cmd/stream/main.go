@@ -106,9 +106,19 @@ running one whether it is ready, "stream tail" prints events as they come, "stre
 	}
 	program := service.Program{Name: "event-piper stream", Routes: c.routes}
 	if development {
+		forgetEnvironment()
 		program.Database = c.startDevelopment
 	}
 	return service.Run(&c.Config, program)
+}
+
+// forgetEnvironment keeps libpq's variables, which are about some other database, from the development one.
+func forgetEnvironment() {
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
+			_ = os.Unsetenv(name) // fails for no name that there is
+		}
+	}
 }
 
 func (c *config) routes(s *service.Service) error {

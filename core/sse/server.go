@@ -3,6 +3,7 @@ package sse
 import (
 	"context"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -179,7 +180,10 @@ func (s *Server) refuse(w http.ResponseWriter, err error) {
 func (s *Server) delivered(events []*core.Event) {
 	s.stats.Events.Add(int64(len(events)))
 	if s.observe != nil && events[0].Live {
-		s.observe(time.Since(events[0].Timestamp))
+		// A timestamp from before or after what can be written, which is read as the year 1 or 9999, says nothing.
+		if d := time.Since(events[0].Timestamp); d != math.MaxInt64 && d != math.MinInt64 {
+			s.observe(d)
+		}
 	}
 }
 

@@ -547,3 +547,16 @@ func TestAStalledStreamIsEndedAtOnce(t *testing.T) {
 	}
 	eventually(t, "the session to end", func() bool { return s.hub.Sessions() == 0 })
 }
+
+func TestATimestampBeyondWhatCanBeWrittenIsNoAge(t *testing.T) {
+	var ages []time.Duration
+	s := &Server{observe: func(age time.Duration) { ages = append(ages, age) }}
+	for _, ts := range []time.Time{
+		time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC), time.Now(),
+	} {
+		s.delivered([]*core.Event{{ID: 1, Timestamp: ts, Live: true}})
+	}
+	if len(ages) != 1 || ages[0] > time.Hour {
+		t.Errorf("observed %v, want the age of the event of now alone", ages)
+	}
+}

@@ -84,6 +84,17 @@ func descendants(t testing.TB, pid int) (pids []int) {
 	return pids
 }
 
+// TestDevelopmentDatabaseIgnoresTheEnvironment has variables in it that are about some other database.
+func TestDevelopmentDatabaseIgnoresTheEnvironment(t *testing.T) {
+	t.Parallel()
+	p := start(t, "stream", "DEV_DATABASE_PORT=0", "PGSSLMODE=verify-full", "PGOPTIONS=-c no.such=1 -c search_path=nowhere",
+		"PGTARGETSESSIONATTRS=standby", "PGSERVICEFILE=/nowhere", "PGUSER=somebody", "PGPASSWORD=else", "PGDATABASE=other", "PGCONNECT_TIMEOUT=x")
+	dsn := regexp.MustCompile(`postgres://\S+`).FindString(strings.Join(p.stdout.list(), "\n"))
+	id := connect(t, dsn).insert(t, "toto", "insert", `{}`)
+	mustOpen(t, p.addr, "toto", 0).want(t, id)
+	p.stop(t)
+}
+
 func TestDevelopmentDataSurvives(t *testing.T) {
 	t.Parallel()
 	parent := t.TempDir()
