@@ -1,6 +1,7 @@
 package core
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"strconv"
@@ -99,6 +100,30 @@ func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	b = append(b, s...)
 	return append(b, '"')
+}
+
+// IsTraceparent reports whether a text has the form of version 00 of W3C Trace Context, section 3.2.2, which later
+// versions only add to.
+func IsTraceparent(s []byte) bool {
+	if len(s) < 55 || len(s) > 55 && s[55] != '-' || len(s) > MaxNameLength {
+		return false
+	}
+	for i, c := range s {
+		switch {
+		case i == 2 || i == 35 || i == 52:
+			if c != '-' {
+				return false
+			}
+		case i >= 55:
+			if c < ' ' || c > '~' {
+				return false
+			}
+		case (c < '0' || c > '9') && (c < 'a' || c > 'f'):
+			return false
+		}
+	}
+	zero := func(s []byte) bool { return len(bytes.Trim(s, "0")) == 0 }
+	return string(s[:2]) != "ff" && (string(s[:2]) != "00" || len(s) == 55) && !zero(s[3:35]) && !zero(s[36:52])
 }
 
 // View says what a reader gets of the events that it asks for.

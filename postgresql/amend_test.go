@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
 
@@ -96,5 +97,39 @@ func TestRedactionEmptiesAPayloadAndSaysSo(t *testing.T) {
 	refused(t, conn, "P0002", "select events_redact(1000, 'nobody')")
 	for name, grants := range map[string]string{"writer": "grant insert on events to ROLE", "reader": "grant select on events to ROLE"} {
 		refused(t, connect(t, role(t, dsn, name, grants)), noPrivilege, "select events_redact(1, 'theirs')")
+	}
+}
+
+// TestAnAmendmentThatPointsNowhereAmendsNothing also at the live end, where a redaction of a later event would make
+// readers wait for it.
+func TestAnAmendmentThatPointsNowhereAmendsNothing(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	store := open(t, dsn)
+	f, err := store.Follow(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	exec(t, conn, `insert into events (type, subscriber, payload, amends, traceparent) values
+		('redacted', 'toto', '1', 1000000, 'not one'), ('redacted', 'toto', '2', -5, null), ('redacted', 'toto', '3', 3, '')`)
+	pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10, Current: true}}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, err := f.Read(t.Context(), 0, []string{"toto"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, events := range map[string][]*core.Event{"history": pages[0].Events, "live": live.Events} {
+		if len(events) != 3 {
+			t.Errorf("%s: %d events, want 3", name, len(events))
+		}
+		for _, e := range events {
+			if e.Amends != 0 || e.Traceparent != "" {
+				t.Errorf("%s: event %d amends %d in trace %q, want neither", name, e.ID, e.Amends, e.Traceparent)
+			}
+		}
 	}
 }

@@ -105,9 +105,12 @@ func decode(e *core.Event, id, ts, amends, traceparent []byte) error {
 		return fmt.Errorf("%w: its row is not in PostgreSQL's binary format", core.ErrUnreadable)
 	}
 	e.ID, e.Timestamp = bigint(id), timestamp(ts)
-	if len(amends) > 0 {
+	// Neither is checked at insert. What cannot be an earlier event amends nothing.
+	if len(amends) > 0 && bigint(amends) > 0 && bigint(amends) < e.ID {
 		e.Amends = bigint(amends)
 	}
-	e.Traceparent = string(traceparent)
+	if core.IsTraceparent(traceparent) {
+		e.Traceparent = string(traceparent)
+	}
 	return nil
 }
