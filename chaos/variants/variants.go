@@ -29,7 +29,7 @@ var variants = []variant{
 	{"the page after the one at hand begins at the cursor", "session.go", "return max(s.cursor, page.Next)", "return s.cursor"},
 	{"a page is taken to its end, and the cursor stays", "session.go", "\ts.cursor = s.readThrough()\n\th.turn()", "\th.turn()"},
 	{"the next page begins where the last was left", "history.go", "h.spent, h.page, h.next, h.taken = h.page, h.next, nil, 0", "h.spent, h.page, h.next = h.page, h.next, nil"},
-	{"sessions share a page whatever their types", "pager.go", `strings.Join(s.types, "\n")}`, `strings.Join(nil, "\n")}`},
+	{"sessions share a page whatever their types", "pager.go", `strings.Join(s.types, "\n"),`, `strings.Join(nil, "\n"),`},
 	{"a session shares the page of one with topics", "pager.go", "if len(s.follows) == 1 {\n\t\t\t\twishes[w] = i", "if true {\n\t\t\t\twishes[w] = i"},
 	{"history is asked for the own address alone", "pager.go", "q.Addresses[i] = s.follows[i].tail.address", "q.Addresses[i] = s.follows[0].tail.address"},
 	{"a reset is counted and not told", "pager.go", "\t\t\t\ts.failure = reset\n", ""},
