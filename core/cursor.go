@@ -66,3 +66,26 @@ func ParseTypes(lists []string) (Types, error) {
 	}
 	return types, nil
 }
+
+// place is where a reader is: the cursor it has come to, and what it wants after that.
+type place struct {
+	cursor int64
+	types  Types
+}
+
+// take appends the wanted ones of rest until the caller has enough, moves the cursor, and reports how many
+// of rest it went past.
+func (p *place) take(events, rest []*Event, limit, maxBytes int) ([]*Event, int) {
+	bytes := 0
+	for i, e := range rest {
+		if p.types.Want(e.Type) {
+			bytes += len(e.Payload)
+			if n := len(events); n >= limit || n > 0 && bytes > maxBytes {
+				return events, i
+			}
+			events = append(events, e)
+		}
+		p.cursor = e.ID
+	}
+	return events, len(rest)
+}

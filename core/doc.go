@@ -12,6 +12,8 @@
 // [Session] is a cursor (session.go): it takes what follows the cursor from the tail, or, when the cursor is
 // older than the tail, from history (history.go, read by pager.go, counted by buffer.go). Neither replay nor a slow reader has a queue.
 //
+// A process that serves one request at a time has no hub: [Direct] answers polls over one [Connection] (direct.go).
+//
 // # Guarantees
 //
 //   - An event's id is a position: once a reader has been given id N, nothing at or below N appears later.

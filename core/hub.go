@@ -166,7 +166,7 @@ func (h *Hub) Open(consumer string, cursor int64, types Types, wake func(), topi
 		cursor = h.position
 	}
 	h.ids++
-	s := &Session{hub: h, types: types, wake: wake, cursor: cursor, id: h.ids, since: time.Now().UnixNano()}
+	s := &Session{hub: h, wake: wake, place: place{cursor: cursor, types: types}, id: h.ids, since: time.Now().UnixNano()}
 	s.history = history{buffer: h.buffer, limit: maxPageEvents, most: maxPageEvents}
 	s.follows = s.own[:]
 	if len(topics) > 0 {

@@ -24,14 +24,13 @@ type Session struct {
 	hub     *Hub
 	follows []follow  // one for each address, the consumer's own first
 	own     [1]follow // what follows is for a session of one address
-	types   Types
-	view    View // set before the first Take
+	view    View      // set before the first Take
 	wake    func()
 	id      int64 // see SessionInfo
 	since   int64 // Unix nanoseconds
 
-	// Guarded by hub.mu.
-	cursor    int64
+	place // its types are set at construction
+	// Guarded by hub.mu, like the cursor.
 	history   history
 	kept      int    // bytes that the reader keeps of what it took
 	pinned    *Event // the event whose shared encoding it keeps
@@ -187,23 +186,6 @@ func (s *Session) recent(limit int) (events []*Event, all bool) {
 		events, all = events[:limit], false
 	}
 	return events, all
-}
-
-// take appends the wanted ones of rest until the caller has enough, moves the cursor, and reports how many
-// of rest it went past.
-func (s *Session) take(events, rest []*Event, limit, maxBytes int) ([]*Event, int) {
-	bytes := 0
-	for i, e := range rest {
-		if s.types.Want(e.Type) {
-			bytes += len(e.Payload)
-			if n := len(events); n >= limit || n > 0 && bytes > maxBytes {
-				return events, i
-			}
-			events = append(events, e)
-		}
-		s.cursor = e.ID
-	}
-	return events, len(rest)
 }
 
 // Cursor is the position up to which events have been taken.

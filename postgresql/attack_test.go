@@ -2,7 +2,6 @@ package postgresql_test
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/event-piper/event-piper/core"
-	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
 
@@ -209,15 +207,12 @@ func TestTheDoorbellTakenByOthersStopsNobody(t *testing.T) {
 			t.Errorf("%s: %d events, want 1", lock, got)
 		}
 
-		solo, err := postgresql.OpenSolo(dsn, "event-piper test", false, slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatal(err)
-		}
-		batch, err := solo.Poll(t.Context(), core.Poll{Consumer: "toto", After: 1, Limit: 1, Wait: 200 * time.Millisecond})
+		poller := direct(t, dsn, false)
+		batch, err := poller.Poll(t.Context(), core.Poll{Consumer: "toto", After: 1, Limit: 1, Wait: 200 * time.Millisecond})
 		if err != nil || len(batch.Events) != 0 {
 			t.Errorf("%s: a poll got %+v (%v), want nothing after its wait", lock, batch, err)
 		}
-		solo.Close()
+		poller.Close()
 		cancel()
 		<-queued
 	}

@@ -50,12 +50,12 @@ const (
 
 // Newest implements core.Follower.
 func (f *follower) Newest(ctx context.Context) (int64, error) {
-	var now present
+	var now core.Horizon
 	err := attend(ctx, heard(f.Conn), liveSilence, func(ctx context.Context) (err error) {
-		now, err = readPresent(ctx, f.Conn)
+		now, err = readHorizon(ctx, f.Conn)
 		return err
 	})
-	return now.newest, err
+	return now.Newest, err
 }
 
 // Read implements core.Follower. It takes one round trip.

@@ -3,7 +3,6 @@ package postgresql_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"strings"
 	"testing"
@@ -16,14 +15,10 @@ import (
 // ways are all that read events.
 func ways(t *testing.T, dsn string) map[string]func(context.Context) error {
 	store := open(t, dsn)
-	solo := func(interval bool) func(context.Context) error {
-		s, err := postgresql.OpenSolo(dsn, "event-piper test", interval, slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(s.Close)
+	poll := func(interval bool) func(context.Context) error {
+		poller := direct(t, dsn, interval)
 		return func(ctx context.Context) error {
-			b, err := s.Poll(ctx, core.Poll{Consumer: "toto", Limit: 10})
+			b, err := poller.Poll(ctx, core.Poll{Consumer: "toto", Limit: 10})
 			if err == nil && len(b.Events) != 1 {
 				return fmt.Errorf("%d events", len(b.Events))
 			}
@@ -50,8 +45,8 @@ func ways(t *testing.T, dsn string) map[string]func(context.Context) error {
 			}
 			return err
 		},
-		"poll by listening":   solo(false),
-		"poll by an interval": solo(true),
+		"poll by listening":   poll(false),
+		"poll by an interval": poll(true),
 	}
 }
 

@@ -12,23 +12,16 @@ import (
 	"github.com/event-piper/event-piper/core"
 )
 
-// present is where history ends.
-type present struct {
-	// watermark is the highest id at or below which nothing can appear any more, newest the newest position there.
-	watermark, newest int64
-	// writers counts the transactions in flight that have inserted events.
-	writers int
-}
-
-func readPresent(ctx context.Context, conn *pgx.Conn) (p present, err error) {
+// readHorizon looks where history ends.
+func readHorizon(ctx context.Context, conn *pgx.Conn) (h core.Horizon, err error) {
 	var batch pgx.Batch
 	batch.Queue("select w.watermark, events_newest(w.watermark, 'events', 'events_pruned'), w.writers from events_watermark() w").QueryRow(func(row pgx.Row) error {
-		return row.Scan(&p.watermark, &p.newest, &p.writers)
+		return row.Scan(&h.Watermark, &h.Newest, &h.Writers)
 	})
 	if err = sendRead(ctx, conn, &batch); err != nil {
-		return p, fmt.Errorf("read the watermark: %w", err)
+		return h, fmt.Errorf("read the watermark: %w", err)
 	}
-	return p, nil
+	return h, nil
 }
 
 const (
@@ -79,7 +72,7 @@ const (
 		left join events_pruned p on p.subscriber = q.address
 		left join events_pruned everybody on everybody.subscriber = '' and p.through is null
 		where coalesce(p.through, everybody.through) is not null`
-	// The sequence's position, which is null before the first id is drawn and after setval(…, n, false). The present that a page ends at may be another
+	// The sequence's position, which is null before the first id is drawn and after setval(…, n, false). The horizon that a page ends at may be another
 	// connection's, which says nothing of what this one is connected to.
 	selectSequence = `
 		select pg_is_in_recovery(), coalesce(pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass), events_position_unused())`
@@ -113,8 +106,8 @@ func parts(queries []core.PageQuery) []part {
 	return parts
 }
 
-// readPages reads as Store.Pages promises, up to the given present, in one round trip while payloads are small.
-func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, through present, maxPayload int) ([]core.Page, error) {
+// readPages reads as Store.Pages promises, up to the given horizon, in one round trip while payloads are small.
+func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, through core.Horizon, maxPayload int) ([]core.Page, error) {
 	parts := parts(queries)
 	addresses := make([]string, 0, len(parts))
 	cursors := make([]int64, len(parts))
@@ -132,7 +125,7 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 	pages := make([]core.Page, len(queries))
 	for i, q := range queries {
 		addresses = append(addresses, q.Addresses...)
-		pages[i] = core.Page{Next: max(q.After, through.newest), Newest: through.newest}
+		pages[i] = core.Page{Next: max(q.After, through.Newest), Newest: through.Newest}
 	}
 	var standby bool
 	var sequence int64
@@ -145,7 +138,7 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 				v := rows.RawValues()
 				page := &pages[parts[bigint(v[0])-1].query]
 				// An event above the watermark can have been deleted, but is no position to go on from.
-				page.Pruned = max(page.Pruned, min(bigint(v[1]), through.newest))
+				page.Pruned = max(page.Pruned, min(bigint(v[1]), through.Newest))
 			}
 			return rows.Err()
 		})
@@ -157,9 +150,9 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 		collect := func(rows pgx.Rows) error { return collectParts(rows, queries, parts) }
 		if typed {
 			looked := max(maxLooked/len(parts), 100)
-			batch.Queue(selectTypedPages, addresses, cursors, limits, through.watermark, types, int64(looked)).Query(collect)
+			batch.Queue(selectTypedPages, addresses, cursors, limits, through.Watermark, types, int64(looked)).Query(collect)
 		} else {
-			batch.Queue(selectPages, addresses, cursors, limits, through.watermark).Query(collect)
+			batch.Queue(selectPages, addresses, cursors, limits, through.Watermark).Query(collect)
 		}
 	})
 	if err != nil {
@@ -185,9 +178,9 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 	switch {
 	case standby:
 		return nil, fmt.Errorf("read pages: %w", errStandby)
-	case sequence < through.newest:
+	case sequence < through.Newest:
 		return nil, fmt.Errorf("read pages: the database has drawn ids up to %d and its newest event was %d: it was replaced",
-			sequence, through.newest)
+			sequence, through.Newest)
 	}
 	for i := range pages {
 		pages[i].Ahead = queries[i].After > sequence
@@ -274,7 +267,7 @@ const selectAmended = `
 	where a.amends = any ($1::bigint[]) and a.id <= $2 and a.id > e.id and a.subscriber::text = e.subscriber::text`
 
 // dropAmended takes out the events that are amended of the pages that leave them out.
-func dropAmended(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, pages []core.Page, through present) error {
+func dropAmended(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, pages []core.Page, through core.Horizon) error {
 	var ids []int64
 	for i, q := range queries {
 		if q.Current {
@@ -289,7 +282,7 @@ func dropAmended(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, 
 	amended := map[int64]bool{}
 	var batch pgx.Batch
 	batch.Queue(setPlanner)
-	batch.Queue(selectAmended, ids, through.watermark).Query(func(rows pgx.Rows) error {
+	batch.Queue(selectAmended, ids, through.Watermark).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			amended[bigint(rows.RawValues()[0])] = true
 		}

@@ -4,7 +4,6 @@ package postgresql_test
 
 import (
 	"context"
-	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -88,15 +87,10 @@ func TestHistoryIsReadThroughAPoolerInTransactionMode(t *testing.T) {
 				cursor = pages[0].Next
 			}
 		})
+		poller := direct(t, pooled, true)
 		all.Go(func() {
-			solo, err := postgresql.OpenSolo(pooled, "event-piper test", true, slog.New(slog.DiscardHandler))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer solo.Close()
 			for cursor := int64(0); cursor < 1000; {
-				b, err := solo.Poll(t.Context(), core.Poll{Consumer: "toto", After: cursor, Limit: 100})
+				b, err := poller.Poll(t.Context(), core.Poll{Consumer: "toto", After: cursor, Limit: 100})
 				if err != nil {
 					t.Errorf("a poll after %d: %v", cursor, err)
 					return

@@ -3,11 +3,13 @@ package postgresql_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/coretest"
 	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
@@ -71,6 +73,23 @@ func openWith(t *testing.T, c postgresql.Config) *postgresql.Store {
 	}
 	t.Cleanup(store.Close)
 	return store
+}
+
+// direct is a poller over a connection of its own.
+func direct(t *testing.T, dsn string, interval bool) *core.Direct {
+	t.Helper()
+	return directWith(t, postgresql.Config{URL: dsn, Name: "event-piper test"}, interval)
+}
+
+func directWith(t *testing.T, c postgresql.Config, interval bool) *core.Direct {
+	t.Helper()
+	connect, err := postgresql.Single(c, interval)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := core.NewDirect(connect, slog.New(slog.DiscardHandler))
+	t.Cleanup(d.Close)
+	return d
 }
 
 // harness is a store with writers on connections of their own.

@@ -147,26 +147,6 @@ func TestAServerThatCrashesLosesNothing(t *testing.T) {
 	}
 }
 
-// live is a hub that follows a database until the test ends.
-func live(t *testing.T, store core.Store) *core.Hub {
-	t.Helper()
-	hub := core.NewHub(store, core.Limits{Sessions: 100, SessionsPerConsumer: 100, Pagers: 2, TailBytes: 1 << 20}, slog.New(slog.DiscardHandler))
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() {
-		if err := hub.Run(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(func() { cancel(); running.Wait() })
-	select {
-	case <-hub.Started():
-	case <-t.Context().Done():
-		t.Fatal("the hub has not started")
-	}
-	return hub
-}
-
 // next polls until there is an event after a cursor.
 func next(t *testing.T, hub *core.Hub, cursor int64) core.Batch {
 	t.Helper()
@@ -200,7 +180,7 @@ func TestHealthIsDownWithoutAServerAndUpAgain(t *testing.T) {
 	if _, _, err := postgresql.Migrate(t.Context(), server.DSN()); err != nil {
 		t.Fatal(err)
 	}
-	hub := live(t, open(t, server.DSN()))
+	hub := coretest.RunHub(t, open(t, server.DSN()))
 	exec(t, connect(t, server.DSN()), insert)
 	first := next(t, hub, 0)
 	if reason := hub.Down(); reason != "" {
@@ -225,7 +205,7 @@ func TestOneConnectionWhileNobodyReplays(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.New(t)
 	conn := connect(t, dsn)
-	hub := live(t, open(t, dsn))
+	hub := coretest.RunHub(t, open(t, dsn))
 	connections := func() string {
 		return query[string](t, conn, `select coalesce(string_agg(application_name, ', ' order by application_name), '')
 			from pg_stat_activity where datname = current_database() and application_name like 'event-piper%'`)

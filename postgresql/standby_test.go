@@ -2,7 +2,6 @@ package postgresql_test
 
 import (
 	"context"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,11 +33,7 @@ func TestAStandbyIsRefused(t *testing.T) {
 	}
 
 	store := open(t, server.DSN())
-	solo, err := postgresql.OpenSolo(server.DSN(), "event-piper test", true, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(solo.Close)
+	poller := direct(t, server.DSN(), true)
 	page := func(known int64) func(context.Context) error {
 		return func(ctx context.Context) error {
 			_, err := store.Pages(ctx, []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, known)
@@ -56,7 +51,7 @@ func TestAStandbyIsRefused(t *testing.T) {
 		"a page":                             page(0),
 		"a page up to a position of another": page(1),
 		"a poll": func(ctx context.Context) error {
-			_, err := solo.Poll(ctx, core.Poll{Consumer: "toto", Limit: 10})
+			_, err := poller.Poll(ctx, core.Poll{Consumer: "toto", Limit: 10})
 			return err
 		},
 	} {

@@ -69,9 +69,11 @@ type Store struct {
 // defaultMaxPayload is Config.MaxPayload unless it is set.
 const defaultMaxPayload = 16 << 20
 
+func (c *Config) largest() int { return cmp.Or(c.MaxPayload, defaultMaxPayload) }
+
 // Open prepares a store. It connects to nothing yet.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	s := &Store{log: c.Log, apart: c.ListenURL != "", maxPayload: cmp.Or(c.MaxPayload, defaultMaxPayload)}
+	s := &Store{log: c.Log, apart: c.ListenURL != "", maxPayload: c.largest()}
 	s.era, s.endEra = context.WithCancel(context.Background())
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -215,9 +217,9 @@ func (s *Store) readPages(ctx context.Context, queries []core.PageQuery, known i
 	}
 	defer conn.Release()
 	err = attend(ctx, heard(conn.Conn()), pageSilence, func(ctx context.Context) error {
-		through := present{watermark: known, newest: known}
+		through := core.Horizon{Watermark: known, Newest: known}
 		if known == 0 {
-			if through, err = readPresent(ctx, conn.Conn()); err != nil {
+			if through, err = readHorizon(ctx, conn.Conn()); err != nil {
 				return err
 			}
 		}

@@ -45,48 +45,16 @@ func TestStore(t *testing.T, open func(t *testing.T) Harness) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			test.run(&suite{T: t, Harness: open(t), ctx: ctx})
+			h := open(t)
+			test.run(&suite{writer: writer{t, h.Table, ctx}, Store: h.Store})
 		})
 	}
 }
 
 // suite is one test's store. Its methods end the test on errors.
 type suite struct {
-	*testing.T
-	Harness
-	ctx context.Context
-}
-
-func (s *suite) ok(err error) {
-	s.Helper()
-	if err != nil {
-		s.Fatal(err)
-	}
-}
-
-func (s *suite) begin() Transaction {
-	s.Helper()
-	tx, err := s.Begin(s.ctx)
-	s.ok(err)
-	return tx
-}
-
-func (s *suite) insertInto(tx Transaction, consumer, payload string) int64 {
-	s.Helper()
-	id, err := tx.Insert(s.ctx, consumer, "insert", payload)
-	s.ok(err)
-	return id
-}
-
-// insert commits events of a consumer in one transaction.
-func (s *suite) insert(consumer string, payloads ...string) (ids []int64) {
-	s.Helper()
-	tx := s.begin()
-	for _, payload := range payloads {
-		ids = append(ids, s.insertInto(tx, consumer, payload))
-	}
-	s.ok(tx.Commit(s.ctx))
-	return ids
+	writer
+	core.Store
 }
 
 func (s *suite) follow() core.Follower {
@@ -123,13 +91,7 @@ func (s *suite) page(consumer string, after int64, limit int) core.Page {
 
 func (s *suite) wantIDs(what string, events []*core.Event, want ...int64) {
 	s.Helper()
-	got := make([]int64, 0, len(events))
-	for _, e := range events {
-		got = append(got, e.ID)
-	}
-	if !slices.Equal(got, want) {
-		s.Errorf("%s: events %v, want %v", what, got, want)
-	}
+	wantIDs(s.T, what, events, want...)
 }
 
 // wantVisible checks that both ways to read return the same events, all of which are toto's.

@@ -74,5 +74,5 @@ func (s *suite) cancelledWait() {
 }
 
 func (s *suite) race() {
-	s.ok(Race{Seed: Seed(s.T), Writers: 8, Transactions: 20, Consumers: 3, Readers: 2, TailBytes: 4 << 10}.Run(s.ctx, s.Harness))
+	s.ok(Race{Seed: Seed(s.T), Writers: 8, Transactions: 20, Consumers: 3, Readers: 2, TailBytes: 4 << 10}.Run(s.ctx, Harness{s.Store, s.Table}))
 }

@@ -3,11 +3,13 @@ package coretest_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/coretest"
 )
 
@@ -72,4 +74,69 @@ func TestTheRaceCatchesAStoreWithoutAWatermark(t *testing.T) {
 		t.Fatalf("the run without a watermark ended with %v, want a loss", err)
 	}
 	t.Log(loss)
+}
+
+func TestPollersInMemory(t *testing.T) {
+	bounded := func() *coretest.Store {
+		store := coretest.NewStore()
+		store.SetFaults(coretest.Faults{MaxPayload: coretest.MaxPayload})
+		return store
+	}
+	t.Run("hub", func(t *testing.T) {
+		coretest.TestPoller(t, func(t *testing.T) coretest.Polling {
+			h := bounded().Harness()
+			return coretest.Polling{Poller: coretest.RunHub(t, h.Store), Table: h.Table}
+		})
+	})
+	t.Run("direct", func(t *testing.T) {
+		coretest.TestPoller(t, func(t *testing.T) coretest.Polling {
+			store := bounded()
+			d := core.NewDirect(store.Connect, slog.New(slog.DiscardHandler))
+			t.Cleanup(func() {
+				if _, armed := store.Connected(); armed > 0 {
+					t.Error("it is armed between polls")
+				}
+				d.Close()
+			})
+			return coretest.Polling{Poller: d, Table: store.Harness().Table}
+		})
+	})
+}
+
+func TestPollsWithoutAHubLoseNothingWhateverFails(t *testing.T) {
+	store := coretest.NewStore()
+	race := race(t)
+	race.Poller = func() (core.Poller, func()) {
+		d := core.NewDirect(store.Connect, slog.New(slog.DiscardHandler))
+		return d, d.Close
+	}
+	race.Disturb = func(ctx context.Context, r *rand.Rand) {
+		for ctx.Err() == nil {
+			store.SetFaults(coretest.Faults{
+				LoseRings: r.IntN(4) == 0, RingAfter: time.Duration(r.IntN(2)) * time.Millisecond,
+				MaxPageEvents: r.IntN(4), Fail: failSometimes(r.Uint64()),
+			})
+			if r.IntN(3) == 0 {
+				store.Disconnect()
+			}
+			select {
+			case <-time.After(time.Duration(r.IntN(20)) * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+		store.SetFaults(coretest.Faults{})
+	}
+	if err := race.Run(t.Context(), store.Harness()); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := store.Connected(); n != 0 {
+		t.Errorf("%d connections are left", n)
+	}
+	store = coretest.NewStore()
+	store.SetFaults(coretest.Faults{IgnoreWatermark: true})
+	race.Disturb = nil
+	var loss *coretest.LossError
+	if err := race.Run(t.Context(), store.Harness()); !errors.As(err, &loss) {
+		t.Errorf("the run without a watermark ended with %v, want a loss", err)
+	}
 }

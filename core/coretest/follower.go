@@ -8,39 +8,72 @@ import (
 	"github.com/event-piper/event-piper/core"
 )
 
-// follower implements core.Follower.
-type follower struct {
+// door is a connection to a store: it can be rung at, and lost.
+type door struct {
 	store *Store
 	rung  chan struct{} // has room for one ring
 	lost  chan struct{} // closed by lose
 	lose  func()
 }
 
+func (s *Store) door() door {
+	d := door{store: s, rung: make(chan struct{}, 1), lost: make(chan struct{})}
+	d.lose = sync.OnceFunc(func() { close(d.lost) })
+	return d
+}
+
+func (d *door) ring() {
+	select {
+	case d.rung <- struct{}{}:
+	default:
+	}
+}
+
+// fail returns what a call comes to before it has begun.
+func (d *door) fail(ctx context.Context, method string, count *int) error {
+	if err := d.store.fail(ctx, method, count); err != nil {
+		d.lose()
+		return err
+	}
+	select {
+	case <-d.lost:
+		return ErrLost
+	default:
+		return nil
+	}
+}
+
+// wait waits for a ring, or for a while.
+func (d *door) wait(ctx context.Context, pause time.Duration) error {
+	if err := d.fail(ctx, "Wait", new(int)); err != nil {
+		return err
+	}
+	timeout := time.NewTimer(pause)
+	defer timeout.Stop()
+	select {
+	case <-d.rung:
+	case <-timeout.C:
+	case <-d.lost:
+		return ErrLost
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// follower implements core.Follower.
+type follower struct{ door }
+
 // Follow implements core.Store.
 func (s *Store) Follow(ctx context.Context) (core.Follower, error) {
 	if err := s.fail(ctx, "Follow", &s.calls.Follow); err != nil {
 		return nil, err
 	}
-	f := &follower{store: s, rung: make(chan struct{}, 1), lost: make(chan struct{})}
-	f.lose = sync.OnceFunc(func() { close(f.lost) })
+	f := &follower{s.door()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.followers[f] = struct{}{}
 	return f, nil
-}
-
-// fail returns what a call comes to before it has begun.
-func (f *follower) fail(ctx context.Context, method string, count *int) error {
-	if err := f.store.fail(ctx, method, count); err != nil {
-		f.lose()
-		return err
-	}
-	select {
-	case <-f.lost:
-		return ErrLost
-	default:
-		return nil
-	}
 }
 
 // Newest implements core.Follower.
@@ -127,22 +160,7 @@ func (f *follower) FillPayloads(ctx context.Context, events []*core.Event) (int,
 }
 
 // Wait implements core.Follower.
-func (f *follower) Wait(ctx context.Context) error {
-	if err := f.fail(ctx, "Wait", new(int)); err != nil {
-		return err
-	}
-	timeout := time.NewTimer(safetyPause)
-	defer timeout.Stop()
-	select {
-	case <-f.rung:
-	case <-timeout.C:
-	case <-f.lost:
-		return ErrLost
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
-}
+func (f *follower) Wait(ctx context.Context) error { return f.wait(ctx, safetyPause) }
 
 // Close implements core.Follower.
 func (f *follower) Close() {

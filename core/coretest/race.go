@@ -16,7 +16,7 @@ import (
 )
 
 // Race is a random run: writers that pause, roll back and use savepoints race readers of a hub that come and go,
-// by streaming and by polling. A ledger checks every event that a reader gets.
+// by streaming and by polling, or readers that poll without one. A ledger checks every event that a reader gets.
 type Race struct {
 	Seed uint64
 	// Writers run Transactions each, of a few events for any of the Consumers, each of which has Readers.
@@ -25,6 +25,8 @@ type Race struct {
 	TailBytes int
 	// Disturb runs beside the writers until ctx ends, with them.
 	Disturb func(ctx context.Context, r *rand.Rand)
+	// Poller, if set, makes a poller for each reader, which then does nothing but poll, and what ends it. No hub runs.
+	Poller func() (core.Poller, func())
 	// UnknownOutcomes says that transactions may fail, with what they did in doubt.
 	UnknownOutcomes bool
 }
@@ -55,23 +57,23 @@ func (race Race) Run(ctx context.Context, h Harness) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	run := &run{Race: race, h: h, cancel: cancel, ledger: ledger{entries: map[int64]*entry{}}}
-	sessions := race.Consumers*race.Readers + 1
-	run.hub = core.NewHub(h, core.Limits{
-		Sessions: sessions, SessionsPerConsumer: race.Readers, Pagers: 2, TailBytes: race.TailBytes,
-	}, slog.New(slog.DiscardHandler))
-
 	var hub, readers, writers, disturber sync.WaitGroup
 	hubCtx, stopHub := context.WithCancel(ctx)
 	defer stopHub()
-	hub.Go(func() {
-		if err := run.hub.Run(hubCtx); err != nil {
-			cancel(err)
+	if race.Poller == nil {
+		run.hub = core.NewHub(h, core.Limits{
+			Sessions: race.Consumers*race.Readers + 1, SessionsPerConsumer: race.Readers, Pagers: 2, TailBytes: race.TailBytes,
+		}, slog.New(slog.DiscardHandler))
+		hub.Go(func() {
+			if err := run.hub.Run(hubCtx); err != nil {
+				cancel(err)
+			}
+		})
+		select {
+		case <-run.hub.Started():
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-	})
-	select {
-	case <-run.hub.Started():
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 	for c := range race.Consumers {
 		for i := range race.Readers {
@@ -242,12 +244,18 @@ func (run *run) tryLast(ctx context.Context, r *rand.Rand) error {
 func (run *run) read(ctx context.Context, r *rand.Rand, consumer string) error {
 	got := &account{ledger: &run.ledger, consumer: consumer, events: map[int64]bool{}}
 	cursor := core.FromStart
+	var poller core.Poller = run.hub
+	if run.Poller != nil {
+		var end func()
+		poller, end = run.Poller()
+		defer end()
+	}
 	for !got.last && ctx.Err() == nil {
 		var err error
-		if r.IntN(2) == 0 {
+		if run.Poller == nil && r.IntN(2) == 0 {
 			cursor, err = run.stream(ctx, r, got, cursor)
 		} else {
-			cursor, err = run.poll(ctx, r, got, cursor)
+			cursor, err = poll(ctx, r, poller, got, cursor)
 		}
 		if err != nil {
 			return fmt.Errorf("%s after %d: %w", consumer, cursor, err)
@@ -296,8 +304,8 @@ func (run *run) stream(ctx context.Context, r *rand.Rand, got *account, cursor i
 	return cursor, nil
 }
 
-func (run *run) poll(ctx context.Context, r *rand.Rand, got *account, cursor int64) (int64, error) {
-	batch, err := run.hub.Poll(ctx, core.Poll{
+func poll(ctx context.Context, r *rand.Rand, poller core.Poller, got *account, cursor int64) (int64, error) {
+	batch, err := poller.Poll(ctx, core.Poll{
 		Consumer: got.consumer, After: cursor, Limit: 1 + r.IntN(20), Wait: time.Duration(r.IntN(20)) * time.Millisecond,
 	})
 	defer batch.Release()

@@ -44,9 +44,11 @@ type Store struct {
 	writers   []*Tx         // those in flight that have inserted
 	pruned    map[string]int64
 	followers map[*follower]struct{}
-	pids      int
-	faults    Faults
-	calls     Calls
+	// connections are those of Connect, followers with a part of their own: whether they are armed.
+	connections map[*connection]bool
+	pids        int
+	faults      Faults
+	calls       Calls
 }
 
 // Faults say what goes wrong in a store. The zero value is nothing.
@@ -79,7 +81,7 @@ type Calls struct {
 
 // NewStore returns an empty store.
 func NewStore() *Store {
-	return &Store{pruned: map[string]int64{}, followers: map[*follower]struct{}{}}
+	return &Store{pruned: map[string]int64{}, followers: map[*follower]struct{}{}, connections: map[*connection]bool{}}
 }
 
 // SetFaults replaces the faults.
@@ -96,12 +98,15 @@ func (s *Store) Calls() Calls {
 	return s.calls
 }
 
-// Disconnect breaks the connections of all followers.
+// Disconnect breaks all connections.
 func (s *Store) Disconnect() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for f := range s.followers {
 		f.lose()
+	}
+	for c := range s.connections {
+		c.lose()
 	}
 }
 
@@ -152,23 +157,26 @@ func (s *Store) Visible(consumer string) []*core.Event {
 	})
 }
 
-// ring ends the waits of the followers, or not, as the faults say.
+// ring ends the waits of those that follow or are armed, or not, as the faults say.
 func (s *Store) ring() {
 	if s.faults.LoseRings {
 		return
 	}
 	for f := range s.followers {
-		ring := func() {
-			select {
-			case f.rung <- struct{}{}:
-			default:
-			}
+		s.ringAt(&f.door)
+	}
+	for c, armed := range s.connections {
+		if armed {
+			s.ringAt(&c.door)
 		}
-		if d := s.faults.RingAfter; d > 0 {
-			time.AfterFunc(d, ring)
-		} else {
-			ring()
-		}
+	}
+}
+
+func (s *Store) ringAt(d *door) {
+	if after := s.faults.RingAfter; after > 0 {
+		time.AfterFunc(after, d.ring)
+	} else {
+		d.ring()
 	}
 }
 

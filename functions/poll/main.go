@@ -1,7 +1,8 @@
 // Poll is GET /events/poll as an AWS Lambda, behind an API Gateway HTTP API or a Function URL.
 //
 // Settings come from the environment: DATABASE_URL, POLL_WAIT, and those of authentication, browsers and logging
-// that the containers have, too. An environment holds one connection, and listens only while a poll waits.
+// that the containers have, too. An environment holds a connection for each poll that it answers at a time, which is one
+// unless AWS_LAMBDA_MAX_CONCURRENCY says more, and listens only while a poll waits.
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambda"
 
+	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/auth"
 	"github.com/event-piper/event-piper/core/health"
 	"github.com/event-piper/event-piper/core/settings"
@@ -30,6 +32,7 @@ type config struct {
 	auth        auth.Config
 	web         web.Config
 	events      openapi.Settings
+	maxPayload  int
 }
 
 func (c *config) define(s *settings.Set) {
@@ -38,21 +41,26 @@ func (c *config) define(s *settings.Set) {
 	c.login.Define(s)
 	s.Choice(&c.pollWait, "POLL_WAIT", "listen", []string{"listen", "interval"}, "listen: LISTEN while a poll waits; interval: read again and again, for a pooler without LISTEN.")
 	c.events.Define(s)
+	s.Int(&c.maxPayload, "MAX_PAYLOAD_BYTES", maxPayload, settings.Between(1<<10, maxPayload), "Largest payload that is delivered; of a larger one its consumer is told (410).")
 	c.auth.Define(s)
 	c.web.DefineHandler(s)
 }
 
+// maxPayload is the largest payload that fits into Lambda's answer with what is around it: 6 MB after its encoding as
+// JSON.
+const maxPayload = 4 << 20
+
 func main() {
-	handler, closeSolo, err := newHandler(context.Background(), os.Args[1:], os.Getenv)
+	handler, closePoller, err := newHandler(context.Background(), os.Args[1:], os.Getenv)
 	if err != nil {
 		_, _ = fmt.Fprintf(os.Stderr, "poll: %v\n", err) // nowhere else to say it
 		os.Exit(settings.ExitCode(err))
 	}
-	lambda.StartWithOptions(handler, lambda.WithEnableSIGTERM(closeSolo))
+	lambda.StartWithOptions(handler, lambda.WithEnableSIGTERM(closePoller))
 }
 
 // newHandler puts the function together.
-func newHandler(ctx context.Context, args []string, getenv func(string) string) (handler any, closeSolo func(), err error) {
+func newHandler(ctx context.Context, args []string, getenv func(string) string) (handler any, closePoller func(), err error) {
 	var c config
 	s := settings.New("poll", "Answers long-polls of events out of PostgreSQL, as an AWS Lambda.")
 	c.define(s)
@@ -71,24 +79,26 @@ func newHandler(ctx context.Context, args []string, getenv func(string) string) 
 	if err != nil {
 		return nil, nil, err
 	}
-	solo, err := postgresql.OpenSolo(dsn, "event-piper lambda", c.pollWait == "interval", log)
+	connect, err := postgresql.Single(postgresql.Config{
+		URL: dsn, Name: "event-piper lambda", MaxPayload: c.maxPayload, Login: login,
+	}, c.pollWait == "interval")
 	if err != nil {
 		return nil, nil, err
 	}
-	solo.SignIn(login)
+	poller := core.NewDirect(connect, log)
 	mux := http.NewServeMux()
 	h := health.Health{Down: func(r *http.Request) string {
-		if err := solo.Ping(r.Context()); err != nil {
+		if err := poller.Ping(r.Context()); err != nil {
 			log.Warn("events cannot be read", "error", err)
 			return "events cannot be read"
 		}
 		return ""
 	}}
 	h.Register(mux)
-	openapi.Register(mux, openapi.Config{Poller: web.CountEvents(solo), Authenticate: c.web.Authenticate(authenticator, func(string) {}), Log: log, Settings: c.events})
+	openapi.Register(mux, openapi.Config{Poller: web.CountEvents(poller), Authenticate: c.web.Authenticate(authenticator, func(string) {}), Log: log, Settings: c.events})
 	answer := web.Handler(c.web, mux, log)
 	if c.auth.Mode == "gateway" {
 		answer = gateway.Claimed(c.auth.JWT.ConsumerClaim, answer, log)
 	}
-	return gateway.Handler(answer, mux, log), solo.Close, nil
+	return gateway.Handler(answer, mux, log), poller.Close, nil
 }

@@ -162,16 +162,16 @@ func TestARotationCostsNoPoll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	solo, err := postgresql.OpenSolo(dsn, "rotation", false, slog.New(slog.DiscardHandler))
+	connect, err := postgresql.Single(postgresql.Config{URL: dsn, Name: "rotation", Login: login}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(solo.Close)
-	solo.SignIn(login)
+	poller := core.NewDirect(connect, slog.New(slog.DiscardHandler))
+	t.Cleanup(poller.Close)
 	poll := func(when string) {
 		t.Helper()
 		r.exec("insert into events (type, timestamp, subscriber, payload) values ('insert', now(), 'toto', '{}')")
-		batch, err := solo.Poll(t.Context(), core.Poll{Consumer: "toto", After: 0, Limit: 10})
+		batch, err := poller.Poll(t.Context(), core.Poll{Consumer: "toto", After: 0, Limit: 10})
 		if err != nil || len(batch.Events) == 0 {
 			t.Errorf("%s: want events, got %v, %v", when, batch.Events, err)
 		}

@@ -1,0 +1,45 @@
+package coretest
+
+import (
+	"context"
+	"testing"
+)
+
+// writer writes for one test. Its methods end the test on errors.
+type writer struct {
+	*testing.T
+	Table
+	ctx context.Context
+}
+
+func (w *writer) ok(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *writer) begin() Transaction {
+	w.Helper()
+	tx, err := w.Begin(w.ctx)
+	w.ok(err)
+	return tx
+}
+
+func (w *writer) insertInto(tx Transaction, consumer, payload string) int64 {
+	w.Helper()
+	id, err := tx.Insert(w.ctx, consumer, "insert", payload)
+	w.ok(err)
+	return id
+}
+
+// insert commits events of a consumer in one transaction.
+func (w *writer) insert(consumer string, payloads ...string) (ids []int64) {
+	w.Helper()
+	tx := w.begin()
+	for _, payload := range payloads {
+		ids = append(ids, w.insertInto(tx, consumer, payload))
+	}
+	w.ok(tx.Commit(w.ctx))
+	return ids
+}
