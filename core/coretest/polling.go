@@ -95,7 +95,7 @@ func (s *pollSuite) settle(position int64) {
 }
 
 // walkAll polls until it has as many events as are wanted.
-func (s *pollSuite) walkAll(p core.Poll, want int) (events []*core.Event, cursor int64) {
+func (s *pollSuite) walkAll(p core.Poll, want int) (events []*core.Event) {
 	s.Helper()
 	p.Wait = patience
 	for len(events) < want {
@@ -105,7 +105,7 @@ func (s *pollSuite) walkAll(p core.Poll, want int) (events []*core.Event, cursor
 		}
 		events, p.After = append(events, b.Events...), b.Cursor
 	}
-	return events, p.After
+	return events
 }
 
 func (s *pollSuite) wantIDs(what string, events []*core.Event, want ...int64) {
@@ -194,7 +194,7 @@ func (s *pollSuite) lateCommit() {
 		s.Fatalf("before the late commit: %d events, cursor %d; want none, below %d", len(b.Events), b.Cursor, first)
 	}
 	s.ok(late.Commit(s.ctx))
-	got, _ := s.walkAll(core.Poll{After: b.Cursor, Limit: 10}, 2)
+	got := s.walkAll(core.Poll{After: b.Cursor, Limit: 10}, 2)
 	s.wantIDs("after it", got, first, second)
 }
 
@@ -237,7 +237,7 @@ func (s *pollSuite) types() {
 	}
 	s.ok(tx.Commit(s.ctx))
 	for _, limit := range []int{1, 2, 1000} {
-		got, _ := s.walkAll(core.Poll{Types: core.Types{"none", "rare"}, Limit: limit}, len(want))
+		got := s.walkAll(core.Poll{Types: core.Types{"none", "rare"}, Limit: limit}, len(want))
 		s.wantIDs(fmt.Sprint("rare ones, by ", limit), got, want...)
 	}
 	s.settle(want[4])
@@ -265,7 +265,7 @@ func (s *pollSuite) topics() {
 	}
 	p := core.Poll{Topics: []string{"team-7", "order-17", "nothing"}}
 	for _, p.Limit = range []int{1, 3, 100} {
-		got, _ := s.walkAll(p, len(want))
+		got := s.walkAll(p, len(want))
 		s.wantIDs(fmt.Sprint("by ", p.Limit), got, want...)
 	}
 	last := want[len(want)-1]

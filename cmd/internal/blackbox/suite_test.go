@@ -331,7 +331,7 @@ func testPruned(t *testing.T, s site) {
 func testRefusals(t *testing.T, s site) {
 	for _, query := range []string{
 		"after=abc", "after=-1", "after=1.5", "after=+1", "after=0x1", "after=1&after=2", "after=%00", "after=1%0d%0aX:%20y",
-		"wait=abc", "wait=-1", "wait=31", "wait=1&wait=2", "wait=1e1", "limit=0", "limit=1001", "limit=-5", "limit=many",
+		"wait=abc", "wait=-1", "wait=301", "wait=1&wait=2", "wait=1e1", "limit=0", "limit=1001", "limit=-5", "limit=many",
 		"types=a%0ab", "types=%00", "types=a,,b", "types=%ff", "types=" + strings.Repeat("x", 256),
 		"types=" + strings.TrimSuffix(strings.Repeat("t,", 65), ","),
 		"unknown=1", "consumer=toto", "lastEventId=1&unknown=1",
