@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/event-piper/event-piper/core"
-	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
 
@@ -217,13 +216,9 @@ func TestAFunctionAnswersInABlackHole(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n := newNetwork(t, pgtest.New(t), 0)
-			solo, err := postgresql.OpenSolo(n.dsn, "event-piper test", interval, slog.New(slog.DiscardHandler))
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(solo.Close)
+			poller := direct(t, n.dsn, interval)
 			poll := core.Poll{Consumer: "toto", Limit: 1}
-			if _, err := solo.Poll(t.Context(), poll); err != nil {
+			if _, err := poller.Poll(t.Context(), poll); err != nil {
 				t.Fatal(err)
 			}
 			n.lose(true)
@@ -231,12 +226,12 @@ func TestAFunctionAnswersInABlackHole(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 				defer cancel()
 				start := time.Now()
-				if _, err := solo.Poll(ctx, poll); !errors.Is(err, core.ErrUnavailable) || time.Since(start) > 20*time.Second {
+				if _, err := poller.Poll(ctx, poll); !errors.Is(err, core.ErrUnavailable) || time.Since(start) > 20*time.Second {
 					t.Errorf("%v after %v, want %v long before the request must end", err, time.Since(start), core.ErrUnavailable)
 				}
 			}
 			n.lose(false)
-			if _, err := solo.Poll(t.Context(), poll); err != nil {
+			if _, err := poller.Poll(t.Context(), poll); err != nil {
 				t.Errorf("after the fault: %v", err)
 			}
 		})
