@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the examples against the service and its development PostgreSQL, and checks what they do.
 #
-#   run.sh [orders] [proxies] [node] [python] [shell] [webhooks]     all of them unless named
+#   run.sh [orders] [proxies] [node] [python] [java] [shell] [webhooks]     all of them unless named
 #
 # What it installs goes below .tools.
 set -euo pipefail
@@ -57,13 +57,24 @@ example_python() {
   PYTHONPATH=$examples/../clients/python PYTHONDONTWRITEBYTECODE=1 service python venv/bin/python "$examples/python/service.py"
 }
 
+example_java() {
+  needs_node
+  needs javac "apt-get install openjdk-17-jdk-headless"
+  needs mvn "apt-get install maven"
+  rm -rf "$work/java-service"
+  cp -R "$examples/java" "$work/java-service"
+  cd "$work/java-service"
+  mvn --batch-mode --quiet compile dependency:build-classpath -Dmdep.outputFile=target/classpath >&2
+  service java java -classpath "target/classes:$(cat target/classpath)" Service
+}
+
 example_shell() {
   needs_node
   needs_package busybox busybox
   service shell busybox sh "$examples/shell/follow.sh"
 }
 
-all=(orders proxies node python shell webhooks)
+all=(orders proxies node python java shell webhooks)
 [ $# -gt 0 ] || set -- "${all[@]}"
 for name; do
   case " ${all[*]} " in
