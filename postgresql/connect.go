@@ -43,6 +43,8 @@ type server struct {
 	version int
 	// shared reports that a pooler is between, which may give each transaction another of its own connections.
 	shared bool
+	// database tells databases apart: when the server was started, and the number of the database in it.
+	database string
 }
 
 // connect connects to a server that can keep the promise of order.
@@ -65,8 +67,10 @@ func identify(ctx context.Context, conn *pgx.Conn) (s server, err error) {
 	var pid uint32
 	var encoding string
 	err = conn.QueryRow(ctx, `select pg_catalog.current_setting('server_version_num')::pg_catalog.int4, pg_catalog.pg_is_in_recovery(),
-		pg_catalog.pg_backend_pid(), pg_catalog.getdatabaseencoding()`, pgx.QueryExecModeSimpleProtocol).
-		Scan(&s.version, &standby, &pid, &encoding)
+		pg_catalog.pg_backend_pid(), pg_catalog.getdatabaseencoding(),
+		pg_catalog.concat(extract(epoch from pg_catalog.pg_postmaster_start_time()), '/',
+			(select oid from pg_catalog.pg_database where datname = pg_catalog.current_database()))`, pgx.QueryExecModeSimpleProtocol).
+		Scan(&s.version, &standby, &pid, &encoding, &s.database)
 	switch {
 	case err != nil:
 		return s, fmt.Errorf("ask what the server is: %w", err)

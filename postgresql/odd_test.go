@@ -186,3 +186,18 @@ func TestRowLevelSecurityThatComesLaterIsAnError(t *testing.T) {
 		t.Error("a page was read, want an error")
 	}
 }
+
+func TestBothDoorsMustLeadToTheSameDatabase(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	for other, same := range map[string]bool{dsn: true, pgtest.New(t): false} {
+		store := openWith(t, postgresql.Config{URL: dsn, ListenURL: other, Name: "event-piper test", Pagers: 1})
+		f, err := store.Follow(t.Context())
+		if err == nil {
+			f.Close()
+		}
+		if same != (err == nil) || !same && !strings.Contains(err.Error(), "different databases") {
+			t.Errorf("the same database: %t, but following ends with %v", same, err)
+		}
+	}
+}

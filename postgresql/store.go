@@ -148,7 +148,7 @@ func (s *Store) follow(ctx context.Context) (*listener, error) {
 	case !s.apart:
 		s.shared.Store(l.shared)
 	case first:
-		if err := s.checkPages(ctx); err != nil {
+		if err := s.checkPages(ctx, l.database); err != nil {
 			l.close()
 			return nil, err
 		}
@@ -157,8 +157,8 @@ func (s *Store) follow(ctx context.Context) (*listener, error) {
 	return l, nil
 }
 
-// checkPages looks whether history can be read through a door of its own.
-func (s *Store) checkPages(ctx context.Context) error {
+// checkPages looks whether history can be read through a door of its own, which must lead to the same database.
+func (s *Store) checkPages(ctx context.Context, database string) error {
 	t := *s.pages
 	t.ConnConfig = t.Copy()
 	t.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
@@ -167,6 +167,9 @@ func (s *Store) checkPages(ctx context.Context) error {
 		return fmt.Errorf("DATABASE_URL, beside DATABASE_LISTEN_URL: %w", err)
 	}
 	defer l.close()
+	if l.database != database {
+		return errors.New("DATABASE_URL and DATABASE_LISTEN_URL lead to different databases, of which only one would be read in full")
+	}
 	s.shared.Store(l.shared)
 	return nil
 }
