@@ -113,7 +113,7 @@ func pollOperation(schemas huma.Registry) huma.Operation {
 }
 
 func streamOperation() *huma.Operation {
-	responses := problems(400, 401, 403, 414, 429, 500, 503)
+	responses := problems(400, 401, 403, 414, 422, 429, 500, 503)
 	responses["200"] = &huma.Response{
 		Description: "A stream that does not end by itself.",
 		Headers: map[string]*huma.Header{

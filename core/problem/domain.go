@@ -20,7 +20,7 @@ var statuses = []struct {
 	status int
 }{
 	{core.ErrNotGranted, http.StatusForbidden},
-	{core.ErrTooManyTopics, http.StatusBadRequest},
+	{core.ErrTooManyTopics, http.StatusUnprocessableEntity},
 	{core.ErrTooManySessionsOfConsumer, http.StatusTooManyRequests},
 	{core.ErrBufferFullOfConsumer, http.StatusTooManyRequests},
 	{core.ErrTooManySessions, http.StatusServiceUnavailable},
