@@ -87,6 +87,10 @@ test-versions: ## the tests of postgresql/ and a round of chaos on each PostgreS
 test-sdk: ## test clients/js, clients/python and clients/go, and read with all of them through faults and restarts
 	clients/run.sh $(SDK)
 
+.PHONY: test-console
+test-console: ## use every part of /console in a browser; screenshots below .tools/console (UPDATE=1: docs/console.png, too)
+	core/console/browser/run.sh
+
 .PHONY: test-examples
 test-examples: ## run each example against the service, in a browser and through proxies
 	examples/run.sh $(EXAMPLES)

@@ -47,6 +47,8 @@ type config struct {
 	sse     sse.Config
 	dataDir string
 	dbPort  int
+	console string // a setting
+	devDSN  string // of the development database; "" with another
 }
 
 func (c *config) define(s *settings.Set) {
@@ -55,6 +57,8 @@ func (c *config) define(s *settings.Set) {
 	s.Duration(&c.sse.WriteTimeout, "WRITE_TIMEOUT", 30*time.Second, settings.Between(10*time.Millisecond, time.Hour), "Time after which a stream ends whose client takes nothing.")
 	s.Duration(&c.sse.Retry, "RETRY", 2*time.Second, settings.Between(time.Millisecond, time.Hour), "About how long clients are told to wait before they reconnect.")
 	c.Define(s, 4000)
+	s.Section("Console")
+	s.Choice(&c.console, "CONSOLE", "auto", []string{"auto", "on", "off"}, "The page /console, which asks nobody who they are, shows all sessions and ends them; auto is on with a development database alone.")
 	s.Section("Development database")
 	s.String(&c.dataDir, "DEV_DATA_DIR", "", "Directory for the data of the development PostgreSQL; temporary unless given.")
 	s.Int(&c.dbPort, "DEV_DATABASE_PORT", devDatabasePort, settings.Between(0, 65535), "Its port; a free one if it is taken.")
@@ -130,6 +134,9 @@ func (c *config) routes(s *service.Service) error {
 	s.Mux.Handle("GET /events", streams.Handler(s.Authenticate))
 	openapi.Register(s.Mux, openapi.Config{Poller: web.CountEvents(s.Hub), Authenticate: s.Authenticate, Log: s.Log, Settings: c.Events, Streams: true})
 	s.Metrics.Streams(streams.Stats())
+	if c.hasConsole() {
+		c.registerConsole(s)
+	}
 	s.Drain = streams.Drain
 	s.Close = streams.Close
 	return nil
@@ -172,12 +179,17 @@ func (c *config) startDevelopment(ctx context.Context, addr net.Addr, log *slog.
 	if c.dataDir != "" {
 		kept = "its data is kept in " + c.dataDir
 	}
+	c.devDSN = db.DSN()
+	page := ""
+	if c.hasConsole() {
+		page = fmt.Sprintf("\nWatch events in a browser:\n\n    http://localhost:%s/console\n", port)
+	}
 	fmt.Printf(`
 DATABASE_URL is not set: this is a development PostgreSQL, not for production.
 Its only user is a superuser, and %s.
 
     %s
-
+%s
 Receive events in one terminal:
 
     curl -v localhost:%s/events -H "X-Consumer-Id: toto"
@@ -190,6 +202,6 @@ or, without psql:
 
     %s insert toto insert '{"foo": "bar"}' --database-url %s
 
-`, kept, db.DSN(), port, db.DSN(), os.Args[0], db.DSN())
+`, kept, db.DSN(), page, port, db.DSN(), os.Args[0], db.DSN())
 	return db.DSN(), stop, nil
 }

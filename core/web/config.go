@@ -31,6 +31,8 @@ type Config struct {
 	RequestRate int
 	// Hosts are the names that a request may be for, besides IP addresses; none is any. It is no setting.
 	Hosts []string
+	// KeepBodies leaves the bodies of requests, up to 64 KiB, to the routes. It is no setting.
+	KeepBodies bool
 	// CORSOrigins are the origins whose pages may read answers; "*" is all, without credentials.
 	CORSOrigins []string
 	// BasePath is a prefix that paths may have.

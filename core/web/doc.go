@@ -24,7 +24,7 @@ const (
 // the access line has the status of a panic, and a problem reaches a browser with its CORS headers.
 func Handler(c Config, mux *http.ServeMux, log *slog.Logger) http.Handler {
 	h := stripBase(c.BasePath, mux, problems(mux))
-	h = drainBody(c.ReadHeaderTimeout, h)
+	h = drainBody(c.ReadHeaderTimeout, c.KeepBodies, h)
 	h = limitURL(c.MaxURLBytes, h)
 	h = closeAmbiguous(h)
 	h = checkHost(c.Hosts, h)

@@ -81,3 +81,25 @@ func TestHostsOfOthersAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestBodiesAreKeptForRoutesThatReadThem, and are bounded for these, too.
+func TestBodiesAreKeptForRoutesThatReadThem(t *testing.T) {
+	_, log := newJournal()
+	echo := routes(map[string]http.HandlerFunc{"POST /": func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }})
+	for _, c := range []struct {
+		keep   bool
+		body   string
+		status int
+		want   string
+	}{
+		{true, "hello", http.StatusOK, "hello"},
+		{false, "hello", http.StatusOK, ""},
+		{true, strings.Repeat("x", 64<<10), http.StatusOK, strings.Repeat("x", 64<<10)},
+		{true, strings.Repeat("x", 64<<10+1), http.StatusRequestEntityTooLarge, ""},
+	} {
+		w := ask(Handler(Config{KeepBodies: c.keep}, echo, log), httptest.NewRequest(http.MethodPost, "/", strings.NewReader(c.body)))
+		if got := w.Body.String(); w.Code != c.status || c.status == http.StatusOK && got != c.want {
+			t.Errorf("%d bytes, kept: %t: got %d with %d bytes, want %d with %d", len(c.body), c.keep, w.Code, len(got), c.status, len(c.want))
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -54,13 +55,13 @@ func limitURL(most int, next http.Handler) http.Handler {
 	})
 }
 
-// maxBody is what is read of a body, which no route takes, before the request is refused for it.
+// maxBody is what is read of a body before the request is refused for it.
 const maxBody = 64 << 10
 
 // drainBody reads and forgets the body of a request, in bounded time. Left to net/http, an announced
 // body that never comes would hold up the answer for as long as the client likes: a server of streams
-// can have no ReadTimeout, which would end them too.
-func drainBody(timeout time.Duration, next http.Handler) http.Handler {
+// can have no ReadTimeout, which would end them too. If it is to be kept, the routes find it all there.
+func drainBody(timeout time.Duration, keep bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body == nil || r.Body == http.NoBody {
 			next.ServeHTTP(w, r)
@@ -70,11 +71,16 @@ func drainBody(timeout time.Duration, next http.Handler) http.Handler {
 		if timeout > 0 {
 			_ = conn.SetReadDeadline(time.Now().Add(timeout)) // fails only where there is no connection to wait for
 		}
-		n, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxBody+1))
+		var kept bytes.Buffer
+		to := io.Discard
+		if keep {
+			to = &kept
+		}
+		n, err := io.Copy(to, io.LimitReader(r.Body, maxBody+1))
 		if err != nil || n > maxBody {
 			// The deadline stays, for net/http reads on before it answers. What follows is not known to be a request.
 			w.Header().Set("Connection", "close")
-			p := problem.New(http.StatusRequestEntityTooLarge, "requests take no body")
+			p := problem.New(http.StatusRequestEntityTooLarge, "requests take no body, or a small one")
 			switch {
 			case errors.Is(err, os.ErrDeadlineExceeded):
 				p = problem.New(http.StatusRequestTimeout, "the announced body did not come")
@@ -85,6 +91,7 @@ func drainBody(timeout time.Duration, next http.Handler) http.Handler {
 			return
 		}
 		_ = conn.SetReadDeadline(time.Time{})
+		r.Body = io.NopCloser(&kept)
 		next.ServeHTTP(w, r)
 	})
 }

@@ -213,7 +213,7 @@ func TestCORS(t *testing.T) {
 				if r.Method == "OPTIONS" && tt.wantOrigin != "" && got.Get("Access-Control-Allow-Headers") == "" {
 					t.Errorf("want the headers allowed, got %v", got)
 				}
-				if exposed := got.Get("Access-Control-Expose-Headers"); r == simple && tt.wantOrigin != "" && exposed != "Preference-Applied, Retry-After, Www-Authenticate, X-Request-Id" {
+				if exposed := got.Get("Access-Control-Expose-Headers"); r == simple && tt.wantOrigin != "" && exposed != "Preference-Applied, Retry-After, Www-Authenticate, X-Cursor, X-More, X-Request-Id" {
 					t.Errorf("exposed headers: got %q", exposed)
 				}
 			}

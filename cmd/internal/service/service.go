@@ -87,6 +87,7 @@ func (c *Config) Define(s *settings.Set, port int) {
 // Service is a container's parts, ready for its routes to be added.
 type Service struct {
 	Log     *slog.Logger
+	Version string
 	Hub     *core.Hub
 	Health  *health.Health
 	Metrics *metrics.Metrics
@@ -216,7 +217,7 @@ func Run(c *Config, p Program) error {
 	m := metrics.New(version())
 	m.Hub(hub)
 	s := &Service{
-		Log: log, Hub: hub, Mux: http.NewServeMux(), Metrics: m,
+		Log: log, Version: version(), Hub: hub, Mux: http.NewServeMux(), Metrics: m,
 		Health:       &health.Health{Down: func(*http.Request) string { return hub.Down() }},
 		Authenticate: c.Web.Authenticate(authenticator, m.Refused),
 	}
