@@ -119,7 +119,7 @@ lint-openapi: ## Redocly, Spectral, and Schemathesis against the running service
 lint-deploy: $(TOOLS)/deploy/bin/hadolint $(TOOLS)/bin/compose-$(COMPOSE_SPEC_VERSION) ## check the Dockerfile, Compose, Kubernetes and Prometheus files
 	@command -v promtool >/dev/null || { echo "promtool is missing: apt-get install prometheus"; exit 1; }
 	cd deploy/prometheus && promtool check rules alerts.yaml && promtool test rules alerts_test.yaml
-	$(TOOLS)/deploy/bin/kubernetes-validate --strict --quiet deploy/kubernetes/[!k]*.yaml
+	$(TOOLS)/deploy/bin/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml %/service-monitor.yaml,$(wildcard deploy/kubernetes/*.yaml))
 	$(TOOLS)/deploy/bin/hadolint Dockerfile
 	$(TOOLS)/bin/compose-$(COMPOSE_SPEC_VERSION) compose.yaml >/dev/null
 
