@@ -10,7 +10,7 @@
 #
 #   EVENT_PIPER_URL   where the service is
 #   CONSUMER          a consumer of its own, who has no events yet
-#   INSERT            a program that inserts an event: CONSUMER TYPE PAYLOAD
+#   INSERT            a program that inserts an event: CONSUMER TYPE PAYLOAD [AMENDS]
 #
 # Of the consumer "pruned" retention has deleted all events but the last, of type "kept".
 set -euo pipefail

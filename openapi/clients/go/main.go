@@ -24,7 +24,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Println("polled, filtered and streamed; numbers exact in json.RawMessage; 401, 410 and 422 typed")
+	fmt.Println("polled, filtered and streamed, as CloudEvents, too; numbers exact in json.RawMessage; 401, 410 and 422 typed")
 }
 
 func run(ctx context.Context) error {
@@ -69,6 +69,9 @@ func run(ctx context.Context) error {
 	}
 	if err := stream(ctx, client, consumer, start.Cursor); err != nil {
 		return fmt.Errorf("stream: %w", err)
+	}
+	if err := cloudEvents(ctx, client, consumer); err != nil {
+		return fmt.Errorf("CloudEvents: %w", err)
 	}
 	return problems(ctx, client)
 }
@@ -192,8 +195,8 @@ func poll(ctx context.Context, client *api.ClientWithResponses, p api.PollEvents
 	return r.JSON200, nil
 }
 
-func insert(consumer, name, payload string) error {
-	out, err := exec.Command(os.Getenv("INSERT"), consumer, name, payload).CombinedOutput()
+func insert(event ...string) error {
+	out, err := exec.Command(os.Getenv("INSERT"), event...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("insert: %w: %s", err, out)
 	}

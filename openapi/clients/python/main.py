@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import httpx
+from cloudevents.core.formats.json import JSONFormat
 from event_piper import Client
 from event_piper.api.events import poll_events
 from event_piper.models import EventBatch, Problem, ProblemReason
@@ -23,8 +24,8 @@ def client_of(consumer):
     return Client(base_url=URL, headers={"X-Consumer-Id": consumer} if consumer else {}, timeout=WAIT)
 
 
-def insert(type_, payload="{}"):
-    subprocess.run([os.environ["INSERT"], CONSUMER, type_, payload], check=True)
+def insert(type_, payload="{}", amends=""):
+    subprocess.run([os.environ["INSERT"], CONSUMER, type_, payload, str(amends)], check=True)
 
 
 def poll(client, **parameters):
@@ -50,17 +51,35 @@ def payload(text):
     return json.loads(text, parse_float=Decimal)
 
 
-def stream(cursor):
-    """What was missed, and then an event inserted while the stream is open."""
+def stream(cursor, last, **parameters):
+    """What was missed, up to the last, which is inserted while the stream is open if it is order.shipped."""
     headers = {"X-Consumer-Id": CONSUMER, "Last-Event-ID": str(cursor)}
-    with httpx.Client(timeout=WAIT) as http, connect_sse(http, "GET", f"{URL}/events", headers=headers) as source:
+    with httpx.Client(timeout=WAIT) as http, connect_sse(http, "GET", f"{URL}/events", headers=headers, params=parameters) as source:
         for event in source.iter_sse():
-            if event.event == "order.paid":
-                insert("order.shipped")
+            if event.event == "order.paid" and last == "order.shipped":
+                insert(last)
             if event.event != "heartbeat":
                 yield event
-            if event.event == "order.shipped":
+            if event.event == last:
                 return
+
+
+def check_cloud_events(cursor):
+    """The CloudEvents SDK reads the same events from a stream and from a poll. It rounds decimals as json.loads does."""
+    first = poll(client_of(CONSUMER), after=cursor).events[0]
+    insert("order.corrected", "null", amends=first.id)
+    streamed = [JSONFormat().read(None, event.data) for event in stream(cursor, "order.corrected", format="cloudevents")]
+    headers = {"X-Consumer-Id": CONSUMER, "Accept": "application/cloudevents-batch+json"}
+    response = httpx.get(f"{URL}/events/poll", params={"after": cursor, "wait": 0}, headers=headers)
+    polled = [JSONFormat().read(None, json.dumps(event)) for event in response.json()]
+    assert response.headers["X-Cursor"] == polled[-1].get_id() and response.headers["X-More"] == "false", response.headers
+    for events in streamed, polled:
+        created, *_, corrected = events
+        assert created.get_id() == str(first.id) and created.get_time() == first.timestamp, created.get_attributes()
+        assert created.get_source() == "event-piper" and created.get_subject() == CONSUMER, created.get_attributes()
+        assert created.get_type() == "order.created" and created.get_data() == json.loads(EXACT), created.get_data()
+        assert created.get_extension("amends") is None and corrected.get_extension("amends") == str(first.id)
+        assert corrected.get_data() is None, corrected.get_data()
 
 
 client = client_of(CONSUMER)
@@ -88,9 +107,11 @@ while more:
     cursor, more = page.cursor, page.more
 assert paged == ["order.created", "order.noted", "order.paid"], paged
 
-streamed = list(stream(start.cursor))
+streamed = list(stream(start.cursor, "order.shipped"))
 assert [e.event for e in streamed] == ["order.created", "order.noted", "order.paid", "order.shipped"], streamed
 assert streamed[0].data == EXACT, streamed[0]
+
+check_cloud_events(start.cursor)
 
 problem(client_of(None), 401)
 assert problem(client, 410, after=2**48).reason == ProblemReason.AHEAD
@@ -101,4 +122,4 @@ assert types(poll(pruned, after=gone.oldest).events) == ["kept"]
 wrong = problem(client, 422, wait=301)
 assert [e.location for e in wrong.errors] == ["query.wait"], wrong
 
-print("polled, filtered and streamed; integers exact, decimals exact if parsed as Decimal; 401, 410 and 422 typed")
+print("polled, filtered and streamed, as CloudEvents, too; integers exact, decimals exact if parsed as Decimal; 401, 410 and 422 typed")
