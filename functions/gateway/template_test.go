@@ -171,12 +171,40 @@ func TestTheFunctionFitsTheAPI(t *testing.T) {
 	}
 }
 
+// TestRolesPermitOneCallToTheDatabase: the programs read the one secret (postgresql/awslogin), or sign in as the one user.
+// What else the roles permit is AWS's managed policies alone, for logs, networks and images.
+func TestRolesPermitOneCallToTheDatabase(t *testing.T) {
+	template := processed(t)
+	iam := map[string]string{"DeployStream": "true", "DatabaseAuth": "rds-iam", "DatabaseSecretArn": "", "DatabaseIamUser": "db-ABC/reader"}
+	secret := map[string]string{"DeployStream": "true", "DatabaseSecretArn": secretARN}
+	for want, parameters := range map[string]map[string]string{
+		"[map[Action:secretsmanager:GetSecretValue Effect:Allow Resource:" + secretARN + "]]":                                                                     secret,
+		"[map[Action:rds-db:connect Effect:Allow Resource:map[Fn::Sub:arn:${AWS::Partition}:rds-db:${AWS::Region}:${AWS::AccountId}:dbuser:${DatabaseIamUser}]]]": iam,
+	} {
+		s := newStack(t, template, parameters)
+		roles := 0
+		for name, role := range s.ofType("AWS::IAM::Role") {
+			policies, _ := get(role, "Policies").([]any)
+			for _, policy := range policies {
+				roles++
+				if got := fmt.Sprint(get(policy, "PolicyDocument", "Statement")); got != want {
+					t.Errorf("%s: want it to permit %s alone, got %s", name, want, got)
+				}
+			}
+		}
+		if roles != 2 {
+			t.Errorf("want a policy for the function and one for the containers, got %d", roles)
+		}
+	}
+}
+
 // TestADeploymentThatLetsAClientChooseIsRefused reads the rules that CloudFormation checks before it makes anything.
 func TestADeploymentThatLetsAClientChooseIsRefused(t *testing.T) {
 	template := processed(t)
 	rules := template["Rules"].(map[string]any)
 	for name, parameters := range map[string]map[string]string{
 		"no password":                   {"Auth": "jwt", "JwtAudience": "events", "JwtJwksUrl": "https://login.example.com/keys", "DatabaseSecretArn": ""},
+		"tokens of IAM for any user":    {"Auth": "jwt", "JwtAudience": "events", "JwtJwksUrl": "https://login.example.com/keys", "DatabaseAuth": "rds-iam", "DatabaseUrl": "postgres://reader@db/app"},
 		"gateway without an issuer":     {"Auth": "gateway", "JwtAudience": "events", "DatabaseSecretArn": secretARN},
 		"gateway without an audience":   {"Auth": "gateway", "JwtIssuer": "https://login.example.com/", "DatabaseSecretArn": secretARN},
 		"tokens without keys":           {"Auth": "jwt", "JwtAudience": "events", "DatabaseSecretArn": secretARN},
