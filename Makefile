@@ -152,6 +152,10 @@ build-PollFunction: # called by sam build, which sets ARTIFACTS_DIR
 	GOARCH=$(LAMBDA_GOARCH) $(LAMBDA_BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./functions/poll
 	if [ -f rds.pem ]; then cp rds.pem $(ARTIFACTS_DIR); fi
 
+.PHONY: build-StreamFunction
+build-StreamFunction: # the function of streams, for a template of your own
+	GOARCH=$(LAMBDA_GOARCH) $(LAMBDA_BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./functions/stream
+
 .PHONY: sam-local
 sam-local: $(TOOLS)/sam/bin/sam ## run the function under SAM with Docker; starts a PostgreSQL unless DATABASE_URL is given
 	PATH=$(TOOLS)/sam/bin:$$PATH deploy/sam/local

@@ -22,8 +22,10 @@ var forbidden = []struct {
 	{"postgresql", module + "openapi", "a store knows nothing of who reads it"},
 	{"postgresql", module + "core/sse", "a store knows nothing of who reads it"},
 	{"postgresql", "net/http", "a store knows nothing of who reads it"},
-	{"functions/poll", module + "core/sse", "a Lambda has no streams"},
+	{"functions/poll", module + "core/sse", "polls have no streams: functions/stream has"},
 	{"functions/poll", module + "postgresql/devdb", "a development PostgreSQL has no place in a deployment"},
+	{"functions/stream", module + "postgresql/devdb", "a development PostgreSQL has no place in a deployment"},
+	{"functions/stream", "testing", "test support has no place in a binary"},
 	{"cmd/poll", "testing", "test support has no place in a binary"},
 	{"functions/poll", "testing", "test support has no place in a binary"},
 }

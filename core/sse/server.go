@@ -31,6 +31,8 @@ type Config struct {
 	MaxTopics int
 	// Source is the source of CloudEvents, a URI reference.
 	Source string
+	// Plain has every stream written by its handler's goroutine, where connections cannot be taken over.
+	Plain bool
 }
 
 // Stats count what a Server has done.
@@ -71,9 +73,11 @@ func NewServer(c Config, hub *core.Hub, log *slog.Logger, observe func(time.Dura
 		config: c, hub: hub, log: log, born: time.Now(), observe: observe, encoders: newEncoders(c.Source),
 		streams: map[*stream]struct{}{}, empty: make(chan struct{}),
 	}
-	var err error
-	if s.loop, err = newLoop(s); err != nil {
-		return nil, err
+	if !c.Plain {
+		var err error
+		if s.loop, err = newLoop(s); err != nil {
+			return nil, err
+		}
 	}
 	s.wheel = newWheel(s)
 	return s, nil
@@ -114,7 +118,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	serve := s.servePlain
-	if s.loop.accepts(r) {
+	if s.loop != nil && s.loop.accepts(r) {
 		serve = s.loop.serve
 	}
 	if err := serve(w, r, a); err != nil {
@@ -238,6 +242,8 @@ func (s *Server) Close() {
 	s.mu.Unlock()
 	s.closing.Do(func() {
 		s.wheel.close()
-		s.loop.close()
+		if s.loop != nil {
+			s.loop.close()
+		}
 	})
 }

@@ -1,8 +1,10 @@
-// Package gateway lets an ordinary [http.Handler] answer the events by which an API Gateway HTTP API or a
-// Lambda Function URL invokes a function (payload format 2.0).
+// Package gateway lets an ordinary [http.Handler] answer the events by which API Gateway or a Lambda Function URL
+// invokes a function.
 //
-// The whole answer is held in memory and returned at once: a handler cannot flush, hijack or set
-// deadlines of its own on the connection, and [http.ResponseController] tells it so.
+// [Handler] is for an HTTP API or a Function URL (payload format 2.0). The whole answer is held in memory and returned at
+// once: a handler cannot flush, hijack or set deadlines of its own on the connection, and [http.ResponseController] tells
+// it so. [Stream] is for a REST API (payload format 1.0) or a Function URL with response streaming: what the handler
+// writes goes out at once.
 package gateway
 
 import (
@@ -66,32 +68,61 @@ func serve(h http.Handler, r *http.Request, log *slog.Logger) (w *response) {
 	return w
 }
 
-// newRequest returns the request a server would have read had the client connected to it directly. The
-// context's deadline, which is the function's, goes along.
+// newRequest returns the request that an event of payload format 2.0 stands for.
 func newRequest(ctx context.Context, routes *http.ServeMux, e events.APIGatewayV2HTTPRequest) (*http.Request, error) {
 	if e.Version != "2.0" {
 		return nil, fmt.Errorf("event has payload format %q, not 2.0: it does not come from an HTTP API or a Function URL, or the integration's PayloadFormatVersion is wrong", e.Version)
 	}
-	body, err := decodeBody(e)
-	if err != nil {
-		return nil, fmt.Errorf("decode the event's body: %w", err)
+	if a := e.RequestContext.Authorizer; a != nil && a.JWT != nil {
+		ctx = withClaims(ctx, a.JWT.Claims)
+	}
+	return asked{
+		method: e.RequestContext.HTTP.Method, protocol: e.RequestContext.HTTP.Protocol,
+		path: e.RawPath, query: e.RawQueryString, stage: e.RequestContext.Stage,
+		header: requestHeader(e), domain: e.RequestContext.DomainName,
+		ip: e.RequestContext.HTTP.SourceIP, id: e.RequestContext.RequestID,
+		body: e.Body, base64: e.IsBase64Encoded,
+	}.request(ctx, routes)
+}
+
+// asked is what both payload formats say of a request.
+type asked struct {
+	method, protocol string
+	path, query      string
+	stage            string // what may be in front of the path
+	header           http.Header
+	domain, ip, id   string
+	body             string
+	base64           bool
+}
+
+// request returns the request a server would have read had the client connected to it directly. The
+// context's deadline, which is the function's, goes along.
+func (a asked) request(ctx context.Context, routes *http.ServeMux) (*http.Request, error) {
+	body := a.body
+	if a.base64 {
+		b, err := base64.StdEncoding.DecodeString(body)
+		if err != nil {
+			return nil, fmt.Errorf("decode the event's body: %w", err)
+		}
+		body = string(b)
 	}
 	r := &http.Request{
-		Method:        e.RequestContext.HTTP.Method,
-		URL:           requestURL(e.RawPath, e.RawQueryString),
-		Header:        requestHeader(e),
+		Method:        a.method,
+		URL:           requestURL(a.path, a.query),
+		Header:        a.header,
 		Body:          io.NopCloser(strings.NewReader(body)),
 		ContentLength: int64(len(body)),
-		Host:          e.RequestContext.DomainName,
+		Host:          a.domain,
 	}
 	if body == "" {
 		r.Body = http.NoBody
 	}
 	if _, route := routes.Handler(r); route == "" {
-		r.URL = requestURL(withoutStage(e.RawPath, e.RequestContext.Stage), e.RawQueryString)
+		r.URL = requestURL(withoutStage(a.path, a.stage), a.query)
 	}
 	r.RequestURI = r.URL.RequestURI()
-	r.Proto = e.RequestContext.HTTP.Protocol
+	r.Proto = a.protocol
 	if major, minor, ok := http.ParseHTTPVersion(r.Proto); ok {
 		r.ProtoMajor, r.ProtoMinor = major, minor
 	} else {
@@ -101,21 +132,14 @@ func newRequest(ctx context.Context, routes *http.ServeMux, e events.APIGatewayV
 		r.Host = host
 	}
 	r.Header.Del("Host") // a server moves it to the field
-	if ip := e.RequestContext.HTTP.SourceIP; ip != "" {
-		r.RemoteAddr = net.JoinHostPort(ip, "0") // the port is not told, yet readers split one off
+	r.Header.Del(RequestIDHeader)
+	if a.id != "" {
+		r.Header.Set(RequestIDHeader, a.id)
 	}
-	if a := e.RequestContext.Authorizer; a != nil && a.JWT != nil {
-		ctx = withClaims(ctx, a.JWT.Claims)
+	if a.ip != "" {
+		r.RemoteAddr = net.JoinHostPort(a.ip, "0") // the port is not told, yet readers split one off
 	}
 	return r.WithContext(ctx), nil
-}
-
-func decodeBody(e events.APIGatewayV2HTTPRequest) (string, error) {
-	if !e.IsBase64Encoded {
-		return e.Body, nil
-	}
-	b, err := base64.StdEncoding.DecodeString(e.Body)
-	return string(b), err
 }
 
 // requestURL leaves the query as the client wrote it: the event's queryStringParameters join repeated
@@ -153,10 +177,6 @@ func requestHeader(e events.APIGatewayV2HTTPRequest) http.Header {
 	}
 	if len(e.Cookies) > 0 {
 		h.Set("Cookie", strings.Join(e.Cookies, "; "))
-	}
-	h.Del(RequestIDHeader)
-	if id := e.RequestContext.RequestID; id != "" {
-		h.Set(RequestIDHeader, id)
 	}
 	return h
 }

@@ -49,6 +49,7 @@ var built = sync.OnceValues(func() (dir string, err error) {
 	for _, args := range [][]string{
 		{"-o", dir, "./cmd/stream", "./cmd/poll"},
 		{"-o", filepath.Join(dir, "bootstrap"), "-tags", "lambda.norpc", "./functions/poll"},
+		{"-o", filepath.Join(dir, "stream-bootstrap"), "-tags", "lambda.norpc", "./functions/stream"},
 	} {
 		args = append([]string{"build"}, args...)
 		if race {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/event-piper/event-piper/functions/gateway/gatewaytest"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
 
@@ -73,9 +74,18 @@ func testTopics(t *testing.T, s site) {
 // TestTopicsOfAStream replays and goes on live over several addresses, in the order of ids.
 func TestTopicsOfAStream(t *testing.T) {
 	t.Parallel()
-	dsn := pgtest.New(t)
+	t.Run("stream", func(t *testing.T) {
+		dsn := pgtest.New(t)
+		testTopicsOfAStream(t, dsn, start(t, "stream", "DATABASE_URL="+dsn).addr)
+	})
+	t.Run("lambda", func(t *testing.T) {
+		dsn := pgtest.New(t)
+		testTopicsOfAStream(t, dsn, startStreamLambda(t, dsn, gatewaytest.Config{Freeze: true}))
+	})
+}
+
+func testTopicsOfAStream(t *testing.T, dsn, addr string) {
 	db := connect(t, dsn)
-	p := start(t, "stream", "DATABASE_URL="+dsn)
 	var want []int64
 	insert := func(n int) {
 		for i := range n {
@@ -87,7 +97,7 @@ func TestTopicsOfAStream(t *testing.T) {
 	}
 	insert(40)
 	const target = "/events?topics=order-17,team-7"
-	s, err := openAt(p.addr, target, "toto", 0, "X-Consumer-Topics", "team-7,order-*")
+	s, err := openAt(addr, target, "toto", 0, "X-Consumer-Topics", "team-7,order-*")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +107,7 @@ func TestTopicsOfAStream(t *testing.T) {
 	s.want(t, want[20:]...)
 
 	joined := want[len(want)/2]
-	later, err := openAt(p.addr, target, "titi", joined, "X-Consumer-Topics", "team-7,order-*")
+	later, err := openAt(addr, target, "titi", joined, "X-Consumer-Topics", "team-7,order-*")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +119,7 @@ func TestTopicsOfAStream(t *testing.T) {
 	}
 
 	db.exec(t, fmt.Sprintf("delete from events where subscriber = 'team-7' and id <= %d", joined))
-	reset, err := openAt(p.addr, target, "toto", 1, "X-Consumer-Topics", "team-7,order-*")
+	reset, err := openAt(addr, target, "toto", 1, "X-Consumer-Topics", "team-7,order-*")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +127,7 @@ func TestTopicsOfAStream(t *testing.T) {
 	if f, err := reset.nextEvent(); err != nil || f.event != "reset" || !strings.Contains(f.data, `"pruned"`) {
 		t.Errorf("want a reset for a topic that has lost events, got %+v (%v)", f, err)
 	}
-	if _, err := openAt(p.addr, target, "toto", 0, "X-Consumer-Topics", "team-7"); err == nil || !strings.Contains(err.Error(), "403") {
+	if _, err := openAt(addr, target, "toto", 0, "X-Consumer-Topics", "team-7"); err == nil || !strings.Contains(err.Error(), "403") {
 		t.Errorf("want 403 for a topic that is not granted, got %v", err)
 	}
 }

@@ -3,6 +3,8 @@
 package gatewaytest
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -60,8 +62,11 @@ type invocation struct {
 	id       string
 	payload  []byte
 	deadline time.Time
-	answer   *result     // guarded by the environment's mu
-	result   chan result // holds one, so that the bootstrap never waits for the asker
+	// stream takes an answer that is streamed; nil if the front cannot. Copying is while it runs.
+	stream  func(prelude []byte, body io.Reader)
+	copying sync.WaitGroup
+	answer  *result     // guarded by the environment's mu
+	result  chan result // holds one, so that the bootstrap never waits for the asker
 }
 
 // end tells the asker what came of the invocation.
@@ -203,7 +208,7 @@ func (e *Environment) take() bool {
 // for the next one, which is later than its answer: only then is an invocation over, and a client that asks
 // again at once finds the environment idle. The function's timeout starts when the event is handed over: a
 // cold start has its own.
-func (e *Environment) invoke(payload []byte) ([]byte, error) {
+func (e *Environment) invoke(payload []byte, stream func(prelude []byte, body io.Reader)) ([]byte, error) {
 	if err := e.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		return nil, fmt.Errorf("thaw: %w", err)
 	}
@@ -216,10 +221,11 @@ func (e *Environment) invoke(payload []byte) ([]byte, error) {
 		return nil, fmt.Errorf("the bootstrap did not ask for an invocation within %v", initTimeout)
 	}
 
-	inv := &invocation{id: newID(), payload: payload, deadline: time.Now().Add(e.timeout), result: make(chan result, 1)}
+	inv := &invocation{id: newID(), payload: payload, stream: stream, deadline: time.Now().Add(e.timeout), result: make(chan result, 1)}
 	e.mu.Lock()
 	e.current = inv
 	e.mu.Unlock()
+	defer inv.copying.Wait() // its client's request ends with the invocation
 	timeout := time.NewTimer(e.timeout)
 	defer timeout.Stop()
 	select {
@@ -267,6 +273,10 @@ func (e *Environment) runtimeAPI() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /2018-06-01/runtime/invocation/next", e.next)
 	mux.HandleFunc("POST /2018-06-01/runtime/invocation/{id}/response", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Content-Type") == streamedType {
+			e.stream(w, r)
+			return
+		}
 		payload, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPayload))
 		if err != nil {
 			e.finish(w, r, http.StatusRequestEntityTooLarge, result{err: fmt.Errorf("read the response: %w", err)})
@@ -321,6 +331,43 @@ func (e *Environment) next(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(inv.payload) // a bootstrap that is gone is noticed by its exit
 	case <-r.Context().Done():
 	}
+}
+
+// streamedType is what a function's answer has that is streamed. Lambda's runtime for Go sends no
+// Lambda-Runtime-Function-Response-Mode.
+const streamedType = "application/vnd.awslambda.http-integration-response"
+
+// stream passes an answer on as it comes: JSON with status and headers, eight zero bytes, and the body. An error of the
+// function comes as a trailer.
+func (e *Environment) stream(w http.ResponseWriter, r *http.Request) {
+	e.mu.Lock()
+	inv := e.current
+	if inv == nil || inv.id != r.PathValue("id") || inv.stream == nil {
+		e.mu.Unlock()
+		accept(w, http.StatusBadRequest)
+		return
+	}
+	inv.copying.Add(1)
+	e.mu.Unlock()
+	defer inv.copying.Done()
+	body := bufio.NewReader(r.Body)
+	var prelude []byte
+	for !bytes.HasSuffix(prelude, make([]byte, 8)) {
+		b, err := body.ReadByte()
+		if err != nil || len(prelude) > maxPayload {
+			e.finish(w, r, http.StatusBadRequest, result{err: errors.New("the streamed answer does not begin with a prelude")})
+			return
+		}
+		prelude = append(prelude, b)
+	}
+	inv.stream(prelude[:len(prelude)-8], body)
+	var res result
+	if _, err := io.Copy(io.Discard, body); err != nil { // Lambda does not tell a function that its client has left
+		res.err = fmt.Errorf("read the streamed answer: %w", err)
+	} else if cause := r.Trailer.Get("Lambda-Runtime-Function-Error-Type"); cause != "" {
+		res.err = fmt.Errorf("the function failed while it streamed: %s", cause)
+	}
+	e.finish(w, r, http.StatusAccepted, res)
 }
 
 // finish keeps the answer to the running invocation until that is over.

@@ -2,10 +2,10 @@
 
 // Package gatewaytest is what AWS puts around a function's bootstrap: the Lambda Runtime API, environments
 // that are started on demand, frozen and killed, and in front of them an API Gateway HTTP API that turns
-// requests into events of payload format 2.0. It runs the real binary, without Docker, for tests and for
+// requests into events of payload format 2.0, or a REST API that streams answers (1.0). It runs the real binary, without Docker, for tests and for
 // trying a function by hand.
 //
-// It leaves out what no test here needs: routes and authorizers, CORS, response streaming, scaling rates,
+// It leaves out what no test here needs: routes and authorizers, CORS, scaling rates,
 // the sandbox's limits of CPU, memory and file system.
 package gatewaytest
 
@@ -37,6 +37,8 @@ type Config struct {
 	Timeout time.Duration
 	// Stage is the API's named stage, which prefixes every path; without it, it is $default.
 	Stage string
+	// REST makes it a REST API whose integration streams responses (payload format 1.0).
+	REST bool
 	// Freeze stops every environment between invocations, as Lambda does.
 	Freeze bool
 	// Addr is where the API listens, a free port of 127.0.0.1 if empty.
@@ -162,7 +164,14 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound)
 		return
 	}
-	payload, err := newEvent(r, f.cfg.Stage, id)
+	makeEvent := newEvent
+	var stream func([]byte, io.Reader)
+	begun := false
+	if f.cfg.REST {
+		makeEvent = newRESTEvent
+		stream = func(prelude []byte, body io.Reader) { begun = writeStream(w, prelude, body) }
+	}
+	payload, err := makeEvent(r, f.cfg.Stage, id)
 	if err != nil {
 		f.cfg.Log.Warn("request cannot become an event", "error", err)
 		refuse(w, http.StatusRequestEntityTooLarge)
@@ -179,12 +188,15 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusInternalServerError)
 		return
 	}
-	out, err := e.invoke(payload)
-	if err == nil {
+	out, err := e.invoke(payload, stream)
+	if err == nil && !begun {
 		err = writeAnswer(w, out)
 	}
 	if err != nil {
 		f.cfg.Log.Error("invocation failed", "pid", e.PID(), "error", err)
+		if begun {
+			panic(http.ErrAbortHandler) // the client sees that the answer is not whole
+		}
 		refuse(w, http.StatusInternalServerError)
 	}
 }
