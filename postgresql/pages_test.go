@@ -21,7 +21,7 @@ func (r *pageRows) Err() error { return nil }
 
 func (r *pageRows) RawValues() [][]byte {
 	number := func(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
-	return [][]byte{number(1), number(r.ids[r.at-1]), []byte("insert"), number(0), []byte("{}"), {0}}
+	return [][]byte{number(1), number(r.ids[r.at-1]), []byte("insert"), number(0), []byte("{}"), {0}, nil, nil}
 }
 
 // A repair of the sequence by setval, while no transaction is in flight, between the look at the newest position and

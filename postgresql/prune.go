@@ -45,20 +45,20 @@ type Pruned struct {
 // event that is younger. The clock is the database's. An event from the future neither ends the run nor
 // is reason to delete: it goes with an older one that comes after it.
 //
-// Consumers that lose events are marked, so that an older cursor is told. Of many marks of consumers that have no event
-// any more, the oldest become one for all consumers without a mark. Nothing above the watermark is
+// Consumers that lose events are marked, so that an older cursor is told. Nothing above the watermark is
 // touched. The transactions are short, with a pause as long as each between them, and one that cannot
-// get its lock is tried again until ctx ends. The caller must be the owner of the table. Progress, if it
-// is not nil, is called after each transaction.
+// get its lock is tried again until ctx ends.
 //
-// Prune returns ErrPruning if another worker is at it. What has been deleted stays deleted, whatever the
-// error.
-func Prune(ctx context.Context, dsn string, olderThan time.Duration, log *slog.Logger, progress func(Pruned)) (Pruned, error) {
+// The caller must be the owner of the table. Login, if it is not nil, gives the user and the password.
+// Progress, if it is not nil, is called after each transaction. Prune returns ErrPruning if another worker
+// is at it. What has been deleted stays deleted, whatever the error.
+func Prune(ctx context.Context, dsn string, login Login, olderThan time.Duration, log *slog.Logger, progress func(Pruned)) (Pruned, error) {
 	var done Pruned
 	t, err := parseDSN("DATABASE_URL", dsn, "event-piper prune")
 	if err != nil {
 		return done, err
 	}
+	t.login = login
 	l, err := reach(ctx, t, true)
 	if err != nil {
 		return done, err

@@ -18,7 +18,7 @@ const insertAged = `insert into events (type, subscriber, "timestamp", payload)
 
 func prune(t *testing.T, dsn string, olderThan time.Duration) postgresql.Pruned {
 	t.Helper()
-	done, err := postgresql.Prune(t.Context(), dsn, olderThan, slog.New(slog.DiscardHandler), nil)
+	done, err := postgresql.Prune(t.Context(), dsn, nil, olderThan, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestPruneDeletesFromTheOldEndAndMarksWhoLost(t *testing.T) {
 	exec(t, conn, insertAged, "toto", "3 days", 1) // behind a young one
 
 	var steps []postgresql.Pruned
-	done, err := postgresql.Prune(t.Context(), dsn, 48*time.Hour, slog.New(slog.DiscardHandler), func(p postgresql.Pruned) { steps = append(steps, p) })
+	done, err := postgresql.Prune(t.Context(), dsn, nil, 48*time.Hour, slog.New(slog.DiscardHandler), func(p postgresql.Pruned) { steps = append(steps, p) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestPruneWaitsForALockAndGoesOn(t *testing.T) {
 			exec(t, conn, "commit")
 		}
 	}))
-	done, err := postgresql.Prune(t.Context(), dsn, time.Hour, log, nil)
+	done, err := postgresql.Prune(t.Context(), dsn, nil, time.Hour, log, nil)
 	if err != nil || done.Events != 3 {
 		t.Errorf("pruned %+v, %v, want 3 events", done, err)
 	}
@@ -132,8 +132,8 @@ func TestOneWorkerPrunesAtATime(t *testing.T) {
 	dsn := pgtest.New(t)
 	exec(t, connect(t, dsn), insertAged, "toto", "3 days", 3)
 	discard := slog.New(slog.DiscardHandler)
-	_, err := postgresql.Prune(t.Context(), dsn, time.Hour, discard, func(postgresql.Pruned) {
-		if _, err := postgresql.Prune(t.Context(), dsn, time.Hour, discard, nil); !errors.Is(err, postgresql.ErrPruning) {
+	_, err := postgresql.Prune(t.Context(), dsn, nil, time.Hour, discard, func(postgresql.Pruned) {
+		if _, err := postgresql.Prune(t.Context(), dsn, nil, time.Hour, discard, nil); !errors.Is(err, postgresql.ErrPruning) {
 			t.Errorf("a second worker got %v, want ErrPruning", err)
 		}
 	})

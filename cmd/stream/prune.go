@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,11 +12,14 @@ import (
 	"github.com/event-piper/event-piper/core/settings"
 	"github.com/event-piper/event-piper/core/web"
 	"github.com/event-piper/event-piper/postgresql"
+	"github.com/event-piper/event-piper/postgresql/awslogin"
 )
 
 // pruning is the command that deletes old events.
 type pruning struct {
 	databaseURL      string
+	listenURL        string
+	login            awslogin.Config
 	olderThan, every time.Duration
 	web              web.Config
 }
@@ -26,6 +30,8 @@ func (p *pruning) define(s *settings.Set) {
 	s.Duration(&p.olderThan, "OLDER_THAN", 0, settings.Between(0, century), "Age above which events are deleted, such as 720h. It must be given.")
 	s.Duration(&p.every, "EVERY", 0, settings.Between(0, century), "Time from the end of one run to the next; unless given there is one run.")
 	s.Secret(&p.databaseURL, "DATABASE_URL", "PostgreSQL connection string of the owner of the table; what it leaves out is taken from libpq's PG* variables.")
+	s.Secret(&p.listenURL, "DATABASE_LISTEN_URL", "The same database without a pooler in transaction mode, which is used instead if it is given.")
+	p.login.Define(s)
 	p.web.DefineLog(s)
 	s.Check("OLDER_THAN", func() error {
 		if p.olderThan <= 0 {
@@ -34,7 +40,7 @@ func (p *pruning) define(s *settings.Set) {
 		return nil
 	})
 	s.Check("DATABASE_URL", func() error {
-		if !postgresql.Named(p.databaseURL) {
+		if !postgresql.Named(p.databaseURL) && !p.login.Named() {
 			return errors.New("is not set")
 		}
 		return nil
@@ -77,7 +83,11 @@ func (p *pruning) once(ctx context.Context, log *slog.Logger) error {
 		}
 	}
 	start := time.Now()
-	done, err := postgresql.Prune(ctx, p.databaseURL, p.olderThan, log, progress)
+	dsn, login, err := p.login.Open(ctx, cmp.Or(p.listenURL, p.databaseURL))
+	if err != nil {
+		return err
+	}
+	done, err := postgresql.Prune(ctx, dsn, login, p.olderThan, log, progress)
 	if progress != nil && done.Events > 0 {
 		fmt.Println()
 	}
