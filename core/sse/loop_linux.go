@@ -2,46 +2,39 @@ package sse
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
 // loop writes streams without a goroutine and without net/http's buffers for each: once the headers are
 // out, a stream is a file descriptor, a session and a few words. A few workers give a turn to the streams
-// that were signalled, and epoll(7) tells when a client has left or can take more.
+// that were signalled. Sockets tell when a client has left or can take more.
 //
 // It serves plain-text HTTP/1. The response ends its connection, whose buffers are gone by then. Over HTTP/1.1 each frame is
 // a chunk, so that the bytes of an event are the same for every stream.
 type loop struct {
-	server           *Server
-	poll             *os.File // the epoll instance, itself watched by the runtime's poller
-	epoll            int
-	workers, watcher sync.WaitGroup
+	server  *Server
+	sockets *sockets
+	workers sync.WaitGroup
 
 	mu    sync.Mutex
 	ready *sync.Cond // on mu: queue has something, or nothing will ever be queued again
 	// Guarded by mu.
-	queue   []*fdStream // from first on
-	first   int
-	closed  bool
-	live    int // streams from before their session opens to after it is closed
-	byFD    map[int32]*fdStream
-	streams uint32 // how many there have been, to tell the users of one descriptor apart
+	queue  []*fdStream // from first on
+	first  int
+	closed bool
+	live   int // streams from before their session opens to after it is closed
 }
 
 // fdStream is a stream on a file descriptor.
 type fdStream struct {
 	stream
-	fd, generation int32
-	state          atomic.Int32
+	socket
+	state atomic.Int32
 	// pending is what a write has left over, nil if nothing. It is owned by the worker whose turn it is.
 	pending []byte
 }
@@ -55,32 +48,28 @@ const (
 	signalled // while running
 )
 
-// sendBuffer bounds what the kernel takes for a client that does not read.
-const sendBuffer = 256 << 10
-
 // turnBytes is how much a stream may write before others get their turn: less than a full chunk, so that those that
 // replay wait for each other and not the live ones for them.
 const turnBytes = 32 << 10
 
 func newLoop(s *Server) (*loop, error) {
-	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("epoll_create1: %w", err)
-	}
-	if err := syscall.SetNonblock(epoll, true); err != nil {
-		_ = syscall.Close(epoll)
-		return nil, fmt.Errorf("set the epoll descriptor non-blocking: %w", err)
-	}
-	l := &loop{
-		server: s, poll: os.NewFile(uintptr(epoll), "epoll"), epoll: epoll, byFD: map[int32]*fdStream{},
-	}
+	l := &loop{server: s}
 	l.ready = sync.NewCond(&l.mu)
+	var err error
+	l.sockets, err = openSockets(s.log, func(fs *fdStream, left bool) {
+		if left {
+			fs.gone.Store(true)
+		}
+		l.signal(fs)
+	})
+	if err != nil {
+		return nil, err
+	}
 	// One processor stays free of them: writing to a crowd must not keep the reader of the database, which fills
 	// the next write, from running.
 	for range max(1, runtime.GOMAXPROCS(0)-1) {
 		l.workers.Go(l.work)
 	}
-	l.watcher.Go(l.watch)
 	return l, nil
 }
 
@@ -90,9 +79,8 @@ func (l *loop) close() {
 	l.closed = true
 	l.ready.Broadcast()
 	l.mu.Unlock()
-	l.workers.Wait() // afterwards nobody adds to the epoll instance
-	_ = l.poll.Close()
-	l.watcher.Wait()
+	l.workers.Wait() // afterwards nobody adds a socket
+	l.sockets.close()
 }
 
 // count notes that a stream is about to start (1) or is over (-1). Workers outlive the last one.
@@ -119,14 +107,13 @@ func (l *loop) serve(w http.ResponseWriter, r *http.Request, a ask) error {
 		l.count(-1)
 		return err
 	}
-	fd, err := hijack(w, l.server.config.WriteTimeout)
-	if err != nil {
+	var err error
+	if fs.socket, err = hijack(w, l.server.config.WriteTimeout); err != nil {
 		l.server.end(&fs.stream)
 		l.count(-1)
 		return err
 	}
 	fs.access.Detach()
-	fs.fd = int32(fd) //nolint:gosec // descriptors are small
 	var head bytes.Buffer
 	_, _ = fmt.Fprintf(&head, "HTTP/1.1 200 OK\r\nDate: %s\r\nConnection: close\r\n", time.Now().UTC().Format(http.TimeFormat))
 	_ = w.Header().Write(&head) // a bytes.Buffer takes everything; line breaks in values become spaces
@@ -135,7 +122,7 @@ func (l *loop) serve(w http.ResponseWriter, r *http.Request, a ask) error {
 	}
 	head.WriteString("\r\n")
 	fs.pending = fs.first(head.Bytes())
-	if err := l.add(fs); err != nil {
+	if err := l.sockets.watch(fs); err != nil {
 		l.server.log.Warn("cannot watch a connection", "error", err)
 		l.end(fs)
 		return nil
@@ -143,104 +130,6 @@ func (l *loop) serve(w http.ResponseWriter, r *http.Request, a ask) error {
 	fs.state.Store(idle)
 	l.signal(fs)
 	return nil
-}
-
-// tcpUserTimeout is TCP_USER_TIMEOUT of tcp(7), which package syscall lacks.
-const tcpUserTimeout = 18
-
-// hijack returns the connection as a non-blocking file descriptor of its own, apart from net/http and from
-// the runtime's poller. The kernel gives the connection up when what was sent stays unacknowledged for the
-// timeout: a client that vanished without a word would hold its session for a quarter of an hour otherwise.
-func hijack(w http.ResponseWriter, timeout time.Duration) (int, error) {
-	conn, _, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return 0, fmt.Errorf("hijack: %w", err)
-	}
-	defer func() { _ = conn.Close() }() // the duplicate keeps the connection open
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
-		return 0, fmt.Errorf("hijack: a %T is no TCP connection", conn)
-	}
-	if err := tcp.SetWriteBuffer(sendBuffer); err != nil {
-		return 0, fmt.Errorf("set the send buffer: %w", err)
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return 0, fmt.Errorf("hijack: %w", err)
-	}
-	var fd int
-	var dupErr error
-	err = raw.Control(func(original uintptr) {
-		dupErr = syscall.SetsockoptInt(int(original), syscall.IPPROTO_TCP, tcpUserTimeout, int(timeout.Milliseconds()))
-		if dupErr != nil {
-			return
-		}
-		syscall.ForkLock.RLock()
-		defer syscall.ForkLock.RUnlock()
-		if fd, dupErr = syscall.Dup(int(original)); dupErr == nil {
-			syscall.CloseOnExec(fd)
-		}
-	})
-	if err := errors.Join(err, dupErr); err != nil {
-		return 0, fmt.Errorf("duplicate the connection: %w", err)
-	}
-	return fd, nil
-}
-
-// add has epoll watch a stream. Edge-triggered: a client that leaves, and a full socket that has room
-// again, is told once.
-func (l *loop) add(fs *fdStream) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.streams++
-	fs.generation = int32(l.streams & 0x7fffffff)
-	l.byFD[fs.fd] = fs
-	const edge = 1 << 31 // syscall.EPOLLET, which is negative there
-	err := syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_ADD, int(fs.fd), &syscall.EpollEvent{
-		Events: syscall.EPOLLRDHUP | syscall.EPOLLOUT | edge, Fd: fs.fd, Pad: fs.generation,
-	})
-	if err != nil {
-		return fmt.Errorf("epoll_ctl: %w", err)
-	}
-	return nil
-}
-
-// watch signals the streams that epoll has news of, until the loop is closed. A client that closes its half
-// of the connection has left, as it has for net/http; what it sends after its request is never read.
-func (l *loop) watch() {
-	raw, err := l.poll.SyscallConn()
-	if err != nil {
-		l.server.log.Error("cannot watch connections", "error", err)
-		return
-	}
-	events := make([]syscall.EpollEvent, 256)
-	for {
-		var n int
-		err := raw.Read(func(fd uintptr) bool {
-			n, _ = syscall.EpollWait(int(fd), events, 0) // fails only for a wrong descriptor
-			return n > 0
-		})
-		if err != nil {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			if !l.closed { // no exported error tells that the file was closed meanwhile
-				l.server.log.Error("cannot watch connections", "error", err)
-			}
-			return
-		}
-		for _, e := range events[:n] {
-			l.mu.Lock()
-			fs := l.byFD[e.Fd]
-			l.mu.Unlock()
-			if fs == nil || fs.generation != e.Pad {
-				continue
-			}
-			if e.Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
-				fs.gone.Store(true)
-			}
-			l.signal(fs)
-		}
-	}
 }
 
 // signal makes sure that a stream has a turn that begins after now.
@@ -378,8 +267,7 @@ func (fs *fdStream) late() bool {
 		return fs.ending.Load() || fs.over() || fs.session.Ended()
 	}
 	fs.server.stats.Stalled.Add(1)
-	// Without a reset the kernel would keep its send buffer for minutes after the close.
-	_ = syscall.SetsockoptLinger(int(fs.fd), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+	fs.closeByReset()
 	return true
 }
 
@@ -393,31 +281,19 @@ func (fs *fdStream) keep(rest []byte, scratch *scratch) error {
 	return fs.kept(len(rest), scratch) //nolint:wrapcheck // only whether there is one matters
 }
 
-// write writes without blocking; a full socket is no error.
+// write writes as much as the socket takes now, and counts it.
 func (fs *fdStream) write(b []byte) (int, error) {
-	for {
-		n, err := syscall.Write(int(fs.fd), b)
-		switch {
-		case errors.Is(err, syscall.EINTR):
-			continue
-		case errors.Is(err, syscall.EAGAIN):
-			return 0, nil
-		case err != nil:
-			return 0, fmt.Errorf("write: %w", err)
-		}
+	n, err := fs.socket.write(b)
+	if n > 0 {
 		fs.access.Bytes += int64(n)
 		fs.wrote(n)
-		return n, nil
 	}
+	return n, err
 }
 
-// end closes a stream's connection and forgets it. The order keeps the next user of the descriptor from
-// being taken for this one.
+// end closes a stream's connection and forgets it.
 func (l *loop) end(fs *fdStream) {
-	l.mu.Lock()
-	delete(l.byFD, fs.fd)
-	l.mu.Unlock()
-	_ = syscall.Close(int(fs.fd)) // which takes it out of epoll, too
+	l.sockets.release(fs)
 	l.server.end(&fs.stream)
 	fs.access.Done(l.server.log)
 	l.count(-1)
