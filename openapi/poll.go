@@ -183,18 +183,34 @@ func (c Config) writeBatch(ctx huma.Context, batch *core.Batch) {
 	}
 	batch.Events = nil // from now on the body is what waits for the client
 	batch.Built(cap(body))
+	compressed := buffered{ResponseWriter: w}
+	compress(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) })).ServeHTTP(&compressed, r)
+	body = compressed.body
+	batch.Built(cap(body))
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	conn := http.NewResponseController(w)
 	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-	compress(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		last := len(body) - 1
-		if _, err := w.Write(body[:last]); err != nil {
-			return // the client is gone, and the connection with it
-		}
-		batch.Release() // before the client can know that it is answered, and ask again
-		_, _ = w.Write(body[last:])
-	})).ServeHTTP(w, r)
+	last := len(body) - 1
+	if _, err := w.Write(body[:last]); err != nil {
+		return // the client is gone, and the connection with it
+	}
+	batch.Release() // before the client can know that it is answered, and ask again
+	_, _ = w.Write(body[last:])
 	if conn.Flush() == nil {
 		_ = conn.SetWriteDeadline(time.Time{})
 	}
+}
+
+// buffered takes a body in. An answer is compressed before it is written: what compresses it takes about a megabyte,
+// which would otherwise wait for the client as well.
+type buffered struct {
+	http.ResponseWriter
+	body []byte
+}
+
+func (b *buffered) WriteHeader(int) {}
+
+func (b *buffered) Write(p []byte) (int, error) {
+	b.body = append(b.body, p...)
+	return len(p), nil
 }

@@ -441,6 +441,43 @@ func TestAnAnswerIsASessionUntilItsLastByte(t *testing.T) {
 	}
 }
 
+// heldSeen notes how much waits for clients whenever something is written.
+type heldSeen struct {
+	*httptest.ResponseRecorder
+	hub  *core.Hub
+	seen []int
+}
+
+func (w *heldSeen) Write(b []byte) (int, error) {
+	w.seen = append(w.seen, w.hub.Stats().BufferBytes)
+	return w.ResponseRecorder.Write(b)
+}
+
+// What compresses takes a megabyte, and what was compressed is still there: neither may wait for a client that reads slowly.
+func TestOnlyTheCompressedAnswerWaitsForItsClient(t *testing.T) {
+	store := coretest.NewStore()
+	hub := core.NewHub(store, core.Limits{Sessions: 1, SessionsPerConsumer: 1, Pagers: 1, TailBytes: 1 << 20}, quiet())
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- hub.Run(ctx) }()
+	<-hub.Started()
+	mux := http.NewServeMux()
+	openapi.Register(mux, openapi.Config{Poller: hub, Authenticate: auth.Middleware(auth.Gateway(), nil), Log: quiet()})
+	store.Insert("toto", "insert", `"`+strings.Repeat("x", 100_000)+`"`)
+	w := &heldSeen{ResponseRecorder: httptest.NewRecorder(), hub: hub}
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/events/poll?after=0", nil)
+	r.Header.Set(auth.ConsumerHeader, "toto")
+	r.Header.Set("Accept-Encoding", "gzip")
+	mux.ServeHTTP(w, r)
+	if len(w.seen) == 0 || w.seen[0] < w.Body.Len() || w.seen[0] > 10_000 {
+		t.Errorf("%d bytes are held while %d are written, want the compressed answer's", w.seen, w.Body.Len())
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("the hub ended with %v", err)
+	}
+}
+
 // net/http cannot tell a client that has left from one that has only closed its half of the connection, as `nc -N` does.
 // So both are answered at once, with what there is.
 func TestAClientThatClosesItsHalfIsAnswered(t *testing.T) {
