@@ -3,6 +3,7 @@ package core_test
 import (
 	"bytes"
 	"encoding/json"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,9 +74,12 @@ func TestParseTypes(t *testing.T) {
 	}
 }
 
+var spacesAtCommas = regexp.MustCompile(`[ \t]*,[ \t]*`)
+
 func FuzzParseTypes(f *testing.F) {
 	f.Add("a,b", "c")
 	f.Add("", "a\n")
+	f.Add("a , b", " \t")
 	f.Fuzz(func(t *testing.T, first, second string) {
 		types, err := core.ParseTypes([]string{first, second})
 		if err != nil {
@@ -89,7 +93,12 @@ func FuzzParseTypes(f *testing.F) {
 				t.Errorf("%q, %q gave type %q: %v", first, second, typ, err)
 			}
 		}
-		lists := slices.DeleteFunc([]string{first, second}, func(s string) bool { return s == "" })
+		var lists []string
+		for _, list := range []string{first, second} {
+			if list = strings.Trim(list, " \t"); list != "" {
+				lists = append(lists, spacesAtCommas.ReplaceAllString(list, ","))
+			}
+		}
 		if got, want := strings.Join(types, ","), strings.Join(lists, ","); got != want {
 			t.Errorf("%q, %q gave %q, want all of %q", first, second, got, want)
 		}
