@@ -40,6 +40,7 @@ var scenarios = []struct {
 	{"replay", replay},
 	{"herd", herd},
 	{"poll", polls},
+	{"attacks", attacks},
 }
 
 // bench is what the scenarios share.
