@@ -98,17 +98,24 @@ func appendEncoded(b, chunk []byte, idLast, chunked bool) []byte {
 		}
 		return append(b, chunk...)
 	}
-	head := bytes.IndexByte(chunk, '\n') + 1
-	rest := head + bytes.IndexByte(chunk[head:], '\n') + 1
-	id, fields, end := chunk[head:rest], chunk[rest:len(chunk)-len("\n\r\n")], "\n\r\n"
+	head := len("0\r\n") // at least
+	for chunk[head-1] != '\n' {
+		head++
+	}
+	rest := head + len("id: 0\n") // at least
+	for chunk[rest-1] != '\n' {
+		rest++
+	}
+	id, fields := chunk[head:rest], chunk[rest:len(chunk)-len("\n\r\n")]
 	if chunked {
 		b = append(b, chunk[:head]...)
-	} else {
-		end = "\n"
 	}
 	b = append(b, fields...)
 	b = append(b, id...)
-	return append(b, end...)
+	if chunked {
+		return append(b, "\n\r\n"...)
+	}
+	return append(b, '\n')
 }
 
 // frameOf returns the frame inside of a chunk.

@@ -110,8 +110,8 @@ func (st *stream) appendEvents(b []byte, events []*core.Event) []byte {
 		return st.appendFormatted(b, events)
 	}
 	size := 0
-	for _, e := range events {
-		size += chunkSize(e, e.Payload)
+	for i := 0; i < len(events) && size <= segment; i++ { // most writes are longer after a few
+		size += chunkSize(events[i], events[i].Payload)
 	}
 	for _, e := range events {
 		if e.Live {
