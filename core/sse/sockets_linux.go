@@ -59,8 +59,15 @@ func (s *sockets) close() {
 	s.watcher.Wait()
 }
 
-// tcpUserTimeout is TCP_USER_TIMEOUT of tcp(7), which package syscall lacks.
-const tcpUserTimeout = 18
+// TCP_USER_TIMEOUT and TCP_NOTSENT_LOWAT of tcp(7), which package syscall lacks.
+const (
+	tcpUserTimeout  = 18
+	tcpNotSentLowat = 25
+)
+
+// unsent bounds what the kernel takes of a stream that it cannot send yet. What is on its way to a client far off needs
+// the rest of the send buffer; to one that does not read, nothing is on its way.
+const unsent = 64 << 10
 
 // hijack returns the connection as a non-blocking file descriptor of its own, apart from net/http and from
 // the runtime's poller. The kernel gives the connection up when what was sent stays unacknowledged for the
@@ -86,6 +93,10 @@ func hijack(w http.ResponseWriter, timeout time.Duration) (socket, error) {
 	var dupErr error
 	err = raw.Control(func(original uintptr) {
 		dupErr = syscall.SetsockoptInt(int(original), syscall.IPPROTO_TCP, tcpUserTimeout, int(timeout.Milliseconds()))
+		if dupErr != nil {
+			return
+		}
+		dupErr = syscall.SetsockoptInt(int(original), syscall.IPPROTO_TCP, tcpNotSentLowat, unsent)
 		if dupErr != nil {
 			return
 		}
