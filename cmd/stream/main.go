@@ -6,6 +6,7 @@
 //	stream prune      delete the events older than --older-than, once or --every so often
 //	stream health     ask the instance on this machine whether it is ready; exit code 0 or 1
 //	stream tail       print a consumer's events as they come
+//	stream doctor     look at the database and at a service from outside, and say what to mend
 //	stream insert     insert one event, where psql is not installed
 //	stream version    print the version
 //	stream --help     every setting with its default
@@ -78,6 +79,8 @@ func run(args []string) error {
 		return runPrune(args)
 	case "tail":
 		return runTail(args)
+	case "doctor":
+		return runDoctor(args)
 	case "insert":
 		return runInsert(args)
 	case "version", "--version":
@@ -85,7 +88,7 @@ func run(args []string) error {
 	case "help":
 		command, args = "", []string{"--help"}
 	default:
-		if nearest := settings.Nearest(command, []string{"migrate", "health", "prune", "tail", "insert", "version", "help"}); nearest != "" {
+		if nearest := settings.Nearest(command, []string{"migrate", "health", "prune", "tail", "insert", "doctor", "version", "help"}); nearest != "" {
 			return settings.Usage("unknown command %q: did you mean %s?", command, nearest)
 		}
 		return settings.Usage("unknown command %q: stream help lists them", command)

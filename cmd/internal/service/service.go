@@ -102,14 +102,14 @@ type Service struct {
 // Exit reports an error in one line and returns the exit code that belongs to it.
 func Exit(program string, stderr io.Writer, err error) int {
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		_, _ = fmt.Fprintf(stderr, "%s: %s\n", program, oneLine(err)) // nowhere else to say it
+		_, _ = fmt.Fprintf(stderr, "%s: %s\n", program, OneLine(err.Error())) // nowhere else to say it
 	}
 	return settings.ExitCode(err)
 }
 
-// oneLine joins the lines of an error: pgx gives one to each attempt at each address.
-func oneLine(err error) string {
-	lines := strings.Split(err.Error(), "\n")
+// OneLine joins the lines of an error: pgx gives one to each attempt at each address.
+func OneLine(text string) string {
+	lines := strings.Split(text, "\n")
 	for i := range lines {
 		lines[i] = strings.TrimSpace(lines[i])
 	}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/event-piper/event-piper/cmd/internal/doctor"
+	"github.com/event-piper/event-piper/cmd/internal/service"
+	"github.com/event-piper/event-piper/core/settings"
+	"github.com/event-piper/event-piper/postgresql"
+)
+
+// runDoctor looks at a database, a service, or both, and says what to do about what it finds.
+func runDoctor(args []string) error {
+	var c doctor.Config
+	var database postgresql.Config
+	s := settings.New("stream doctor", `Looks at the database of DATABASE_URL and, if a URL is given, at the service there and what is in front of it.
+The exit code is 1 if there is something to mend.`)
+	s.Takes("[URL]")
+	s.Secret(&database.URL, "DATABASE_URL", "PostgreSQL connection string of the service.")
+	s.Secret(&database.ListenURL, "DATABASE_LISTEN_URL", "The same database without a pooler in transaction mode.")
+	s.String(&c.Consumer, "CONSUMER", "doctor", "Consumer to ask as.")
+	s.Secret(&c.Token, "TOKEN", "Bearer token to send instead, for AUTH=jwt.")
+	s.Duration(&c.Watch, "WATCH", 15*time.Second, settings.Between(time.Second, time.Hour), "How long to stay on a stream; longer finds longer idle timeouts.")
+	if err := s.Parse(args, os.Getenv); err != nil {
+		return err
+	}
+	c.URL = s.Arg(0)
+	if c.URL == "" && !postgresql.Named(database.URL) {
+		return settings.Usage("doctor takes DATABASE_URL, the URL of a service, or both")
+	}
+	problems := 0
+	show := func(of string, findings []postgresql.Finding) {
+		for _, f := range findings {
+			mark := "ok  "
+			if f.Problem {
+				mark = "mend"
+				problems++
+			}
+			fmt.Printf("%s  %s: %s\n", mark, of, service.OneLine(f.Text))
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second+c.Watch)
+	defer cancel()
+	if postgresql.Named(database.URL) {
+		database.Name, database.Pagers = "event-piper doctor", 1
+		show("database", postgresql.Examine(ctx, database))
+	}
+	if c.URL != "" {
+		show("service", doctor.Visit(ctx, c))
+	}
+	if problems > 0 {
+		return errors.New("there is something to mend")
+	}
+	return nil
+}

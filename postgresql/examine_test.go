@@ -1,0 +1,40 @@
+package postgresql_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/event-piper/event-piper/postgresql"
+	"github.com/event-piper/event-piper/postgresql/pgtest"
+)
+
+func problems(t *testing.T, dsn string) string {
+	t.Helper()
+	var texts []string
+	for _, f := range postgresql.Examine(t.Context(), postgresql.Config{URL: dsn, Name: "event-piper test", Pagers: 1}) {
+		if f.Problem {
+			texts = append(texts, f.Text)
+		}
+	}
+	return strings.Join(texts, "\n")
+}
+
+func TestExamineFindsWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	if got := problems(t, dsn); got != "" {
+		t.Errorf("a database that is well: found %q", got)
+	}
+	conn := connect(t, dsn)
+	exec(t, conn, `insert into events (type, "timestamp", subscriber, payload) values ('insert', '-infinity', 'toto', '1')`)
+	if got := problems(t, dsn); got != "" {
+		t.Errorf("an event of no time: found %q", got)
+	}
+	exec(t, conn, "alter table events alter id set cache 50")
+	if got := problems(t, dsn); !strings.Contains(got, "caches 50 ids") {
+		t.Errorf("ids drawn ahead: found %q", got)
+	}
+	if got := problems(t, pgtest.Empty(t)); !strings.Contains(got, "migrate") {
+		t.Errorf("no schema: found %q", got)
+	}
+}
