@@ -70,8 +70,10 @@ const (
 const unsent = 64 << 10
 
 // hijack returns the connection as a non-blocking file descriptor of its own, apart from net/http and from
-// the runtime's poller. The kernel gives the connection up when what was sent stays unacknowledged for the
-// timeout: a client that vanished without a word would hold its session for a quarter of an hour otherwise.
+// the runtime's poller. The kernel gives the connection up when what was sent stays unacknowledged for half as
+// long again as the timeout: a client that vanished without a word would hold its session for a quarter of an hour
+// otherwise. One that takes nothing is to be ended, and counted, by whoever writes to it, so the kernel waits for
+// longer: it gives up a client whose window stays closed, too.
 func hijack(w http.ResponseWriter, timeout time.Duration) (socket, error) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -92,7 +94,7 @@ func hijack(w http.ResponseWriter, timeout time.Duration) (socket, error) {
 	var fd int
 	var dupErr error
 	err = raw.Control(func(original uintptr) {
-		dupErr = syscall.SetsockoptInt(int(original), syscall.IPPROTO_TCP, tcpUserTimeout, int(timeout.Milliseconds()))
+		dupErr = syscall.SetsockoptInt(int(original), syscall.IPPROTO_TCP, tcpUserTimeout, int((timeout + timeout/2).Milliseconds()))
 		if dupErr != nil {
 			return
 		}
