@@ -247,7 +247,7 @@ func TestManyPolls(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = conn.Close() }()
-		if _, err := io.WriteString(conn, "GET /events/poll?wait=30&after=0 HTTP/1.1\r\nHost: x\r\nX-Consumer-Id: toto\r\n\r\n"); err != nil {
+		if _, err := io.WriteString(conn, "GET /events/poll?wait=300&after=0 HTTP/1.1\r\nHost: x\r\nX-Consumer-Id: toto\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		waiting[i] = conn
