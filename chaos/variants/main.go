@@ -85,7 +85,8 @@ func (v variant) try(ctx context.Context, root, dir string, seeds int) (string, 
 		return "", fmt.Errorf("%q stands %d times in %s, want once", v.old, n, v.file)
 	}
 	broken := filepath.Join(dir, "broken.go")
-	if err := os.WriteFile(broken, []byte(strings.Replace(string(source), v.old, v.changed, 1)), 0o600); err != nil {
+	text := strings.Replace(string(source), v.old, v.changed, 1)
+	if err := os.WriteFile(broken, []byte(text), 0o600); err != nil { //nolint:gosec // the folder is a temporary one of this run
 		return "", err
 	}
 	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {path: broken}})
