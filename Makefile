@@ -153,7 +153,7 @@ build-PollFunction: # called by sam build, which sets ARTIFACTS_DIR
 	if [ -f rds.pem ]; then cp rds.pem $(ARTIFACTS_DIR); fi
 
 .PHONY: build-StreamFunction
-build-StreamFunction: # the function of streams, for a template of your own
+build-StreamFunction: # called by sam build
 	GOARCH=$(LAMBDA_GOARCH) $(LAMBDA_BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./functions/stream
 
 .PHONY: sam-local
