@@ -22,17 +22,7 @@ func (s *suite) commitEndsWait() {
 	f := s.follow()
 	position := int64(0)
 	for range 20 {
-		inserted := make(chan int64, 1)
-		go func() {
-			tx, err := s.Begin(s.ctx)
-			if err != nil {
-				inserted <- -1
-				return
-			}
-			id, _ := tx.Insert(s.ctx, "toto", "insert", `{}`)
-			_ = tx.Commit(s.ctx) // a failure shows as an event that does not come
-			inserted <- id
-		}()
+		inserted := s.insertMeanwhile("toto")
 		e := s.awaitEvent(f, position)
 		if id := <-inserted; e.ID != id {
 			s.Fatalf("event %d came, want %d", e.ID, id)

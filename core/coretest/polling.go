@@ -153,17 +153,7 @@ func (s *pollSuite) walk() {
 func (s *pollSuite) commitEndsWait() {
 	var cursor int64
 	for range 20 {
-		inserted := make(chan int64, 1)
-		go func() {
-			tx, err := s.Begin(s.ctx)
-			if err != nil {
-				inserted <- -1
-				return
-			}
-			id, _ := tx.Insert(s.ctx, "toto", "insert", `{}`)
-			_ = tx.Commit(s.ctx) // a failure shows as an event that does not come
-			inserted <- id
-		}()
+		inserted := s.insertMeanwhile("toto")
 		b := s.poll(core.Poll{After: cursor, Wait: patience})
 		s.wantIDs("the answer", b.Events, <-inserted)
 		cursor = b.Cursor
@@ -269,17 +259,7 @@ func (s *pollSuite) topics() {
 		s.wantIDs(fmt.Sprint("by ", p.Limit), got, want...)
 	}
 	last := want[len(want)-1]
-	inserted := make(chan int64, 1)
-	go func() {
-		tx, err := s.Begin(s.ctx)
-		if err != nil {
-			inserted <- -1
-			return
-		}
-		id, _ := tx.Insert(s.ctx, "order-17", "insert", `{}`)
-		_ = tx.Commit(s.ctx) // a failure shows as an event that does not come
-		inserted <- id
-	}()
+	inserted := s.insertMeanwhile("order-17")
 	p.After, p.Wait = last, patience
 	b := s.poll(p)
 	s.wantIDs("a topic's event ends a wait", b.Events, <-inserted)

@@ -43,3 +43,20 @@ func (w *writer) insert(consumer string, payloads ...string) (ids []int64) {
 	w.ok(tx.Commit(w.ctx))
 	return ids
 }
+
+// insertMeanwhile commits an event of a consumer from a goroutine of its own, and tells its id when it has. It may not
+// end the test from there: a failure shows as an event that does not come.
+func (w *writer) insertMeanwhile(consumer string) <-chan int64 {
+	inserted := make(chan int64, 1)
+	go func() {
+		tx, err := w.Begin(w.ctx)
+		if err != nil {
+			inserted <- -1
+			return
+		}
+		id, _ := tx.Insert(w.ctx, consumer, "insert", `{}`)
+		_ = tx.Commit(w.ctx)
+		inserted <- id
+	}()
+	return inserted
+}
