@@ -112,6 +112,24 @@ func TestHistoryIsReadThroughAPoolerInTransactionMode(t *testing.T) {
 	}
 }
 
+// Several connections at once find out about the pooler while each of them reads.
+func TestHistoryIsReadThroughAPoolerThatNobodyKnewOf(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	exec(t, connect(t, dsn), insert)
+	store := open(t, pgtest.Pooler(t, dsn, "transaction", tolerant))
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, 0)
+			if err != nil || len(pages[0].Events) != 1 {
+				t.Errorf("%v (%v), want one page of one event", pages, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
 // wantNothingLeft checks that connections that a pooler keeps hold no lock of ours.
 func wantNothingLeft(t *testing.T, dsn string) {
 	t.Helper()

@@ -66,6 +66,9 @@ type Store struct {
 	endEra context.CancelFunc
 }
 
+// errPooled ends a connection that was made before it was known that a pooler is in between.
+var errPooled = errors.New("there is a pooler in between now")
+
 // defaultMaxPayload is Config.MaxPayload unless it is set.
 const defaultMaxPayload = 16 << 20
 
@@ -118,8 +121,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 			return err
 		case !found.shared:
 			return s.pages.setUp(ctx, conn, found)
-		case !s.shared.Swap(true):
-			return errors.New("there is a pooler in between now: connecting again")
+		case conn.Config().DefaultQueryExecMode != pgx.QueryExecModeCacheDescribe:
+			s.shared.Store(true)
+			return errPooled
 		}
 		share(conn, s.pages)
 		return nil
@@ -213,6 +217,9 @@ func (s *Store) readPages(ctx context.Context, queries []core.PageQuery, known i
 	var conn *pgxpool.Conn
 	err = renewing(connecting, s.pages.login, func() (err error) {
 		conn, err = s.pool.Acquire(connecting)
+		if errors.Is(err, errPooled) {
+			conn, err = s.pool.Acquire(connecting)
+		}
 		return err
 	})
 	if err != nil {
