@@ -18,7 +18,7 @@ func (h *Hub) redact(t *tail, redaction *Event) {
 		t.forget(id)
 	}
 	i, found := slices.BinarySearchFunc(h.recent, id, func(e *Event, id int64) int { return cmp.Compare(e.ID, id) })
-	if found {
+	if found && h.recent[i].Consumer == t.address {
 		// Its place is kept, because evict goes by it.
 		h.bytes -= h.recent[i].weight
 		h.recent[i] = &Event{ID: id, Consumer: t.address}

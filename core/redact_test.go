@@ -72,6 +72,34 @@ func TestARedactedPayloadIsForgotten(t *testing.T) {
 	}
 }
 
+// What a writer calls a redaction of another address's event has no influence on that: least of all is it kept in memory
+// beyond the bound.
+func TestARedactionOfAnothersEventForgetsNothing(t *testing.T) {
+	limits := roomy
+	limits.TailBytes = 4 << 10
+	in(t, limits, func(w *world) {
+		synctest.Wait()
+		slow := w.open("toto", core.FromNow)
+		w.open("titi", core.FromNow)
+		ids := w.insert("toto", 2)
+		synctest.Wait()
+		liar := w.Begin()
+		liar.Amend("titi", core.RedactedType, `{}`, ids[0])
+		liar.Amend("titi", core.RedactedType, `{}`, ids[1])
+		liar.Commit()
+		synctest.Wait()
+		if got := payloads(t, slow, 1); len(got) != 2 || w.Calls().Pages != 0 {
+			t.Errorf("got %q and %d pages, want both events from memory", got, w.Calls().Pages)
+		}
+		w.insert("titi", 100)
+		synctest.Wait()
+		w.open("toto", ids[0]).want("after more than fits", ids[1])
+		if w.Calls().Pages == 0 {
+			t.Error("an event was kept in memory that more recent ones leave no room for")
+		}
+	})
+}
+
 func TestCurrentLeavesOutOfHistoryWhatIsAmended(t *testing.T) {
 	in(t, roomy, func(w *world) {
 		ids := w.insert("toto", 300)

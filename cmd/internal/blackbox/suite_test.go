@@ -51,6 +51,7 @@ func TestPolls(t *testing.T) {
 				{"types", testTypes},
 				{"topics", testTopics},
 				{"formats", testFormats},
+				{"false amendments", testFalseAmendments},
 				{"cursor moves past others' events", testCursorOfOthers},
 				{"from now on", testFromNow},
 				{"a wait ends with its event", testWait},
