@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 )
@@ -13,16 +15,18 @@ type fault struct {
 	name   string
 	weight int
 	run    func(ctx context.Context, w *world, r *rand.Rand) (on string, err error)
+	// whole says that it stops the database as a whole, of which there is one at a time.
+	whole bool
 	// without says why it cannot be made here, if it cannot.
 	without func(w *world) string
 }
 
 var faults = []fault{
 	{name: "terminate backends", weight: 4, run: terminateBackends},
-	{name: "kill -9 a backend", weight: 2, run: killBackend},
-	{name: "restart PostgreSQL, fast", weight: 2, run: restartFast},
-	{name: "restart PostgreSQL, immediate", weight: 3, run: restartImmediate},
-	{name: "SIGSTOP PostgreSQL's processes", weight: 3, run: stopProcesses},
+	{name: "kill -9 a backend", weight: 2, whole: true, run: killBackend},
+	{name: "restart PostgreSQL, fast", weight: 2, whole: true, run: restartFast},
+	{name: "restart PostgreSQL, immediate", weight: 3, whole: true, run: restartImmediate},
+	{name: "SIGSTOP PostgreSQL's processes", weight: 3, whole: true, run: stopProcesses},
 	{name: "SIGKILL a server", weight: 4, run: killServer},
 	{name: "SIGSTOP a server", weight: 3, run: stopServer},
 	{name: "SIGTERM a server", weight: 2, run: restartServer},
@@ -44,7 +48,7 @@ var faults = []fault{
 		return map[string]any{"bytes": 1 + r.IntN(20_000)}
 	})},
 	{name: "link: down", weight: 3, run: linkDown},
-	{name: "disk full", weight: 2, run: diskFull, without: func(w *world) string {
+	{name: "disk full", weight: 2, whole: true, run: diskFull, without: func(w *world) string {
 		if w.database.disk == "" {
 			return "no file system can be mounted here"
 		}
@@ -106,14 +110,17 @@ func wanted(w *world, patterns string) (list []fault, without []string) {
 	return list, without
 }
 
-// plague makes faults, one after the other, until ctx ends, each when the one before has been recovered from.
-func plague(ctx context.Context, w *world, p *probe, list []fault, r *rand.Rand, tell func(string)) (all []fallen, err error) {
+// plague makes faults, one after the other or two at a time, until ctx ends, each when those before have been recovered from.
+func plague(ctx context.Context, w *world, p *probe, list []fault, together int, r *rand.Rand, tell func(string)) (all []fallen, err error) {
 	// Each fault once before any comes again, so that a round sees as many as it can.
 	r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	for n := 0; ctx.Err() == nil; n++ {
 		f := choose(list, r)
 		if n < len(list) {
 			f = list[n]
+		}
+		if together > 1 {
+			f = f.beside(another(f, list, r))
 		}
 		was := w.suffer(context.WithoutCancel(ctx), f, p, r)
 		all = append(all, was)
@@ -150,7 +157,13 @@ func (f fallen) outcome() string {
 		return f.err.Error()
 	}
 	slowest, longest := f.recovery.slowest()
-	return fmt.Sprintf("a commit after %.2f s, delivered after %.2f s more (%s)", f.recovery.database.Seconds(), longest.Seconds(), slowest)
+	said := fmt.Sprintf("a commit after %.2f s, delivered after %.2f s more (%s)", f.recovery.database.Seconds(), longest.Seconds(), slowest)
+	for _, name := range slices.Sorted(maps.Keys(f.recovery.targets)) {
+		if d := f.recovery.targets[name]; name != slowest && d > time.Second {
+			said += fmt.Sprintf(", %s %.2f s", name, d.Seconds())
+		}
+	}
+	return said
 }
 
 func (r recovery) slowest() (target string, longest time.Duration) {

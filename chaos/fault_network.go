@@ -44,5 +44,5 @@ func linkDown(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	k := w.anyLink(r)
 	k.cut()
 	_ = sleep(ctx, between(r, 500*time.Millisecond, 5*time.Second))
-	return k.name, k.heal(ctx)
+	return k.name + " both ways", k.heal(ctx)
 }

@@ -6,6 +6,7 @@
 //	go run . -seed 7 -for 60s      the same draws again (not the same timing)
 //	go run . -for 1h -round 5m     rounds of five minutes, each with the next seed
 //	go run . -faults link,retention    only faults whose names contain one of these
+//	go run . -together 2           two faults at a time
 //	go run . -failover async -for 5m   a standby is promoted in each round, instead of faults
 //	go run . -soak -for 1h         no faults, and a picture of what grows and what does not
 //
@@ -33,6 +34,7 @@ type options struct {
 	seed             uint64
 	length, round    time.Duration
 	faults, failover string
+	together         int
 	beside           string
 	writers, readers int
 	pause            time.Duration
@@ -55,13 +57,14 @@ func run() error {
 	flags.DurationVar(&o.length, "for", time.Minute, "how long to make faults, in all")
 	flags.DurationVar(&o.round, "round", 5*time.Minute, "how long a round is; each has a new database")
 	flags.StringVar(&o.faults, "faults", "", "comma-separated parts of the names of the faults to make; all unless given")
+	flags.IntVar(&o.together, "together", 1, "how many faults to make at a time, 1 or 2")
 	flags.StringVar(&o.failover, "failover", "", "sync or async: instead of faults, one failover in each round, to a standby of this kind")
 	flags.StringVar(&o.beside, "beside", "", "another way to read, to be checked as well: cursor (id > cursor) or notify (NOTIFY with the event in it)")
 	flags.IntVar(&o.writers, "writers", 8, "writers")
 	flags.IntVar(&o.readers, "readers", 12, "readers, of six consumers")
 	flags.DurationVar(&o.pause, "pause", 20*time.Millisecond, "a writer's mean pause between transactions")
 	flags.StringVar(&o.keep, "keep", "", "directory for the logs of all programs, kept; else they are kept only if something was found")
-	flags.StringVar(&o.bin, "bin", "", "directory with stream, poll and bootstrap (functions/poll), to test them as they are; else they are built")
+	flags.StringVar(&o.bin, "bin", "", "directory with stream, poll, bootstrap (functions/poll) and bootstrap-stream, to test them as they are; else they are built")
 	soaks := flags.Bool("soak", false, "no faults, but for long (an hour unless -for says otherwise), and a look at what grows")
 	flags.StringVar(&o.plots, "plots", ".", "directory for soak.png")
 	flags.BoolVar(&o.quiet, "q", false, "print no line for each fault")
@@ -80,6 +83,9 @@ func run() error {
 	}
 	if _, found := besides[o.beside]; !found && o.beside != "" {
 		return fmt.Errorf("-beside takes cursor or notify, not %q", o.beside)
+	}
+	if o.together != 1 && o.together != 2 {
+		return fmt.Errorf("-together takes 1 or 2, not %d", o.together)
 	}
 	switch o.failover {
 	case "":

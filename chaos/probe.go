@@ -32,9 +32,20 @@ type probed struct {
 	id        int64
 	began     time.Time
 	committed time.Time
-	// free is when no transaction held it back any more, the zero time until then.
-	free time.Time
-	got  map[string]time.Time // by target
+	// held is when a transaction was last seen to hold it back, and free when none was any more; zero times until then.
+	held, free time.Time
+	got        map[string]time.Time // by target
+}
+
+// owed returns since when an event was due that came at a moment.
+func (e *probed) owed(got time.Time) time.Time {
+	switch {
+	case e.free.Before(got):
+		return e.free
+	case e.held.After(e.committed) && e.held.Before(got):
+		return e.held
+	}
+	return e.committed // it came before the look at its writers
 }
 
 // sample is what health said at a moment.
@@ -111,6 +122,9 @@ func (p *probe) received(target string) func(*check.Message) {
 func (p *probe) watch(ctx context.Context) {
 	var watching sync.WaitGroup
 	for _, t := range p.targets {
+		if t.only {
+			continue // it has no health
+		}
 		watching.Go(func() {
 			for ctx.Err() == nil {
 				state := askHealth(ctx, t.direct)
@@ -139,6 +153,7 @@ func (p *probe) lookAtWriters(ctx context.Context) {
 	}
 	p.mu.Unlock()
 	var before *int64
+	asked := time.Now()
 	err := p.database.query(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return c.QueryRow(ctx, "select min(before) from events_writers").Scan(&before)
 	})
@@ -150,6 +165,8 @@ func (p *probe) lookAtWriters(ctx context.Context) {
 	for _, e := range waiting {
 		if before == nil || *before >= e.id {
 			e.free = time.Now()
+		} else {
+			e.held = asked
 		}
 	}
 }
@@ -183,14 +200,9 @@ func (p *probe) fresh(since time.Time) (recovery, bool) {
 		if len(e.got) < len(p.targets) || e.free.IsZero() {
 			continue // on its way, or overtaken by a failover; if it is lost, the checker will say so
 		}
-		// An event that came before the look at its writers was not held back.
 		r := recovery{database: e.committed.Sub(since), targets: map[string]time.Duration{}}
 		for target, at := range e.got {
-			from := e.committed
-			if e.free.Before(at) {
-				from = e.free
-			}
-			r.targets[target] = max(at.Sub(from), 0)
+			r.targets[target] = max(at.Sub(e.owed(at)), 0)
 		}
 		return r, true
 	}

@@ -21,10 +21,10 @@ func buildPrograms(ctx context.Context, dir string) error {
 		return fmt.Errorf("find the sources of %s: %w", module, err)
 	}
 	for name, path := range map[string]string{
-		"stream": "cmd/stream", "poll": "cmd/poll", "bootstrap": "functions/poll",
+		"stream": "cmd/stream", "poll": "cmd/poll", "bootstrap": "functions/poll", "bootstrap-stream": "functions/stream",
 	} {
 		//nolint:gosec // into a directory of our own
-		build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, name), module+"/"+path)
+		build := exec.CommandContext(ctx, "go", "build", "-tags", "lambda.norpc", "-o", filepath.Join(dir, name), module+"/"+path)
 		build.Dir = strings.TrimSpace(string(root))
 		if output, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("build %s: %w\n%s", name, err, output)

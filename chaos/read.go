@@ -20,6 +20,8 @@ type target struct {
 	base    string // URL that clients ask, by a link
 	direct  string // URL without a link, for its health
 	streams bool   // it serves GET /events
+	only    bool   // and nothing else: no polls, no health
+	plain   bool   // by HTTP/1.1 alone
 }
 
 // ends are the cursors at which readers end, by address; nil while the run goes on.
@@ -31,15 +33,15 @@ type ends struct {
 type transport struct {
 	name string
 	run  func(r *reader, ctx context.Context, t *target) (*check.Session, error)
-	// streams says that only a target that streams will do.
-	streams bool
+	// streams says that only a target that streams will do, and plain that one will that is plain.
+	streams, plain bool
 }
 
 var transports = []transport{
-	{"SSE", (*reader).stream, true},
-	{"SSE over h2c", (*reader).streamH2C, true},
-	{"SSE from a half-closed socket", (*reader).streamHalfClosed, true},
-	{"poll", (*reader).poll, false},
+	{"SSE", (*reader).stream, true, true},
+	{"SSE over h2c", (*reader).streamH2C, true, false},
+	{"SSE from a half-closed socket", (*reader).streamHalfClosed, true, false},
+	{"poll", (*reader).poll, false, true},
 }
 
 // reader is a client with one cursor. It changes servers and transports all the time and goes on from its cursor.
@@ -49,15 +51,19 @@ type reader struct {
 	targets []*target
 	history *check.Reader
 	naps    bool // it stays away for long, so that retention overtakes it
+	joins   bool // it follows topics, others in each session
 	settled bool // it stays with the transport that it has, and is not tired of it
 	// received, if not nil, hears of every delivery.
 	received func(*check.Message)
-	random   *rand.Rand
-	ends     *ends
+	// tell, if not nil, hears of every end of a session.
+	tell   func(format string, args ...any)
+	random *rand.Rand
+	ends   *ends
 
 	// owned by run
-	cursor int64
-	h1, h2 *http.Client
+	cursor   int64
+	interest interest
+	h1, h2   *http.Client
 }
 
 func newReader(history *check.Reader, address string, random *rand.Rand, ends *ends, targets ...*target) *reader {
@@ -76,6 +82,9 @@ func (r *reader) run(ctx context.Context) {
 	defer r.h1.CloseIdleConnections()
 	defer r.h2.CloseIdleConnections()
 	for ctx.Err() == nil && !r.done() {
+		if r.joins && r.ends.Load() == nil { // the end is that of what it follows
+			r.join()
+		}
 		target := r.targets[r.random.IntN(len(r.targets))]
 		transport := r.transportFor(target)
 		err := r.session(ctx, target, transport)
@@ -89,8 +98,8 @@ func (r *reader) run(ctx context.Context) {
 }
 
 func (r *reader) done() bool {
-	last := r.ends.Load()
-	return last != nil && r.cursor >= (*last)[r.address]
+	end, known := r.end()
+	return known && r.cursor >= end
 }
 
 func (r *reader) transportFor(t *target) transport {
@@ -101,7 +110,8 @@ func (r *reader) transportFor(t *target) transport {
 		return transports[len(transports)-1]
 	}
 	for {
-		if way := transports[r.random.IntN(len(transports))]; t.streams || !way.streams {
+		way := transports[r.random.IntN(len(transports))]
+		if (t.streams || !way.streams) && (!t.only || way.streams) && (!t.plain || way.plain) {
 			return way
 		}
 	}
@@ -113,7 +123,7 @@ const patience = 5 * time.Second
 
 // session runs one session and keeps what it got, with the cursor at which it ended.
 func (r *reader) session(ctx context.Context, t *target, way transport) error {
-	after := r.cursor
+	after, began := r.cursor, time.Now()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if !r.settled && r.random.IntN(2) == 0 {
@@ -121,9 +131,12 @@ func (r *reader) session(ctx context.Context, t *target, way transport) error {
 		defer tired.Stop()
 	}
 	s, err := way.run(r, ctx, t)
-	if s != nil && len(s.Messages) > 0 {
-		s.Via, s.Addresses, s.After = way.name+" of "+t.name, []string{r.address}, after
+	if s != nil && (len(s.Messages) > 0 || r.done()) {
+		s.Via, s.Addresses, s.After = way.name+" of "+t.name, r.addresses(), after
 		r.history.Sessions = append(r.history.Sessions, *s)
+	}
+	if r.tell != nil && err != nil {
+		r.tell("%s of %s, begun at %s, ended at %d: %v", way.name, t.name, clock(began), r.cursor, err)
 	}
 	return err
 }
@@ -148,6 +161,7 @@ func (r *reader) request(ctx context.Context, url string) (*http.Request, error)
 		return nil, err
 	}
 	q.Header.Set("X-Consumer-Id", r.address)
+	r.interest.add(q)
 	if r.cursor != check.FromNow {
 		q.Header.Set("Last-Event-ID", strconv.FormatInt(r.cursor, 10)) // a poll's is a parameter
 	}

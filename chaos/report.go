@@ -42,6 +42,7 @@ func (r *report) add(other *report) {
 	a, b := r.verdict, other.verdict
 	a.Committed += b.Committed
 	a.Deliveries += b.Deliveries
+	a.OfTopics += b.OfTopics
 	a.RolledBack += b.RolledBack
 	a.Sessions += b.Sessions
 	a.PrunedUnread += b.PrunedUnread
@@ -58,8 +59,8 @@ func (r *report) print(out io.Writer) {
 	printf := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format, args...) }
 	printf("\n%d rounds, %.0f s of faults, PostgreSQL %d.%d\n", r.rounds, r.spent.Seconds(), r.version/10000, r.version%10000)
 	if v := r.verdict; v != nil {
-		printf("%d events committed, %d rolled back, %d deliveries in %d sessions, resets %v, deleted before an open session read them %d\n",
-			v.Committed, v.RolledBack, v.Deliveries, v.Sessions, v.Resets, v.PrunedUnread)
+		printf("%d events committed, %d rolled back, %d deliveries (%d of topics) in %d sessions, resets %v, deleted before an open session read them %d\n",
+			v.Committed, v.RolledBack, v.Deliveries, v.OfTopics, v.Sessions, v.Resets, v.PrunedUnread)
 	}
 	if v := r.verdict; v != nil && r.failovers > 0 {
 		printf("%d failovers: confirmed commits that the database lost %d, not delivered because a reader's cursor had passed their ids before %d, delivered though lost %d\n",
@@ -70,7 +71,7 @@ func (r *report) print(out io.Writer) {
 	for _, f := range r.fallen {
 		byName[f.name] = append(byName[f.name], f)
 	}
-	for _, f := range slices.Concat(faults, []fault{{name: failoverName}}) {
+	for _, f := range slices.Concat(faults, []fault{{name: togetherName}, {name: failoverName}}) {
 		was := byName[f.name]
 		if len(was) == 0 {
 			continue

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,7 +16,7 @@ import (
 	"github.com/event-piper/event-piper/chaos/check"
 )
 
-// consumers are those that writers address and readers are.
+// consumers are those that readers are. Writers address them, and topics.
 var consumers = []string{"alpha", "beta", "gamma", "delta", "epsilon", "zeta"}
 
 // runRound makes a world, lets everybody loose in it, and checks what happened. An error is one that keeps the round
@@ -34,6 +37,9 @@ func runRound(ctx context.Context, bin, dir string, o options) (*report, error) 
 		return result, err
 	}
 	defer w.close()
+	if w.said, err = os.Create(filepath.Join(dir, "clients.log")); err != nil { //nolint:gosec // our own
+		return result, err
+	}
 	r := &round{options: o, world: w, record: &record{}, report: result}
 	r.probe = newProbe(w.database, r.record, w.targets)
 	result.version = w.database.version
@@ -98,7 +104,7 @@ func (r *round) plague(ctx context.Context) error {
 	}
 	r.report.without = without
 	var err error
-	r.report.fallen, err = plague(ctx, r.world, r.probe, list, random(r.seed, 1), r.tell)
+	r.report.fallen, err = plague(ctx, r.world, r.probe, list, r.together, random(r.seed, 1), r.tell)
 	return err
 }
 
@@ -117,7 +123,7 @@ func (r *round) startWriters(ctx context.Context, running *sync.WaitGroup) {
 	for i := range r.writers {
 		w := &writer{
 			name: fmt.Sprint("writer-", i), dsn: direct, database: d, record: r.record,
-			addresses: consumers, hurried: &r.world.hurried, pause: r.pause, random: random(r.seed, uint64(100+i)),
+			addresses: written, hurried: &r.world.hurried, pause: r.pause, random: random(r.seed, uint64(100+i)),
 		}
 		if r.world.bouncer != nil && i%3 == 2 {
 			w.pooled = true
@@ -131,12 +137,13 @@ func (r *round) startReaders(ctx context.Context, running *sync.WaitGroup) {
 	for i := range r.readers {
 		name := fmt.Sprint("reader-", i)
 		reader := newReader(r.record.reader(name), consumers[i%len(consumers)], random(r.seed, uint64(1000+i)), &r.ends, r.world.targets...)
-		reader.naps = i%4 == 3
+		reader.naps, reader.joins = i%4 == 3, i%2 == 1
 		running.Go(func() { reader.run(ctx) })
 	}
+	said := log.New(r.world.said, "", log.Ltime|log.Lmicroseconds)
 	for i, t := range r.world.targets {
 		reader := newReader(r.record.reader("probe of "+t.name), probeAddress, random(r.seed, uint64(2000+i)), &r.ends, t)
-		reader.settled, reader.received = true, r.probe.received(t.name)
+		reader.settled, reader.received, reader.tell = true, r.probe.received(t.name), said.Printf
 		running.Go(func() { reader.run(ctx) })
 	}
 }
@@ -169,7 +176,7 @@ func (r *round) settle(ctx context.Context, stopWriters, stopReaders func(), wri
 	}
 	last := map[string]int64{}
 	err := r.world.database.query(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		for _, address := range append([]string{probeAddress}, consumers...) {
+		for _, address := range append([]string{probeAddress}, written...) {
 			token := "last." + address
 			var id int64
 			if err := c.QueryRow(ctx, `insert into events (type, subscriber, payload) values ('last', $1, $2::text::json) returning id`,
@@ -219,7 +226,7 @@ func (r *round) judge(ctx context.Context, history func(context.Context, *databa
 // away says whether a fault of a link between clients and a server, or of the harness's own making, was there.
 func (r *round) away(target string, from, to time.Time) bool {
 	for _, f := range r.report.fallen {
-		if f.from.Before(to) && f.to.Add(patience).After(from) && len(f.on) >= len("clients-"+target) && f.on[:len("clients-"+target)] == "clients-"+target {
+		if f.from.Before(to) && f.to.Add(patience).After(from) && strings.Contains(f.on, "clients-"+target+" ") {
 			return true
 		}
 	}

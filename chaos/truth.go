@@ -25,10 +25,7 @@ func (p *probe) lies(away func(target string, from, to time.Time) bool) (list []
 			if got.IsZero() || e.free.IsZero() {
 				continue
 			}
-			from := e.committed
-			if e.free.Before(got) {
-				from = e.free
-			}
+			from := e.owed(got)
 			if late := got.Sub(from); late <= grace || away(t.name, from, got) {
 				continue
 			}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -27,13 +28,17 @@ type world struct {
 	targets  []*target
 	hurried  atomic.Bool // writers have a statement timeout
 	programs []*program
+	said     *os.File // what clients of one server tell of their sessions
 }
 
-// lambda is the function behind a local API.
+// lambda is a function behind a local API: that of polls, or that of streams.
 type lambda struct {
-	name  string
-	front *gatewaytest.Front
-	log   *os.File
+	name     string
+	database string // address
+	settings []string
+	streams  bool
+	front    *gatewaytest.Front
+	log      *os.File
 }
 
 // programSettings make what takes ten seconds and more in production short, so that a round sees it often.
@@ -73,11 +78,15 @@ func newWorld(ctx context.Context, bin, dir string) (w *world, err error) {
 			return w, err
 		}
 	}
-	if err := w.lambda(ctx, "lambda", bin, w.database.address(), "POLL_WAIT=listen"); err != nil {
-		return w, err
+	functions := []*lambda{
+		{name: "lambda", database: w.database.address(), settings: []string{"POLL_WAIT=listen"}},
+		{name: "lambda-stream", database: w.database.address(), settings: []string{"STREAM_TIME=6s"}, streams: true},
 	}
 	if w.bouncer != nil {
-		if err := w.lambda(ctx, "lambda-pgbouncer", bin, w.bouncer.address, "POLL_WAIT=interval"); err != nil {
+		functions = append(functions, &lambda{name: "lambda-pgbouncer", database: w.bouncer.address, settings: []string{"POLL_WAIT=interval"}})
+	}
+	for _, l := range functions {
+		if err := w.lambda(ctx, bin, l); err != nil {
 			return w, err
 		}
 	}
@@ -107,29 +116,36 @@ func (w *world) program(name, binary string, database ...string) error {
 	return p.start()
 }
 
-func (w *world) lambda(ctx context.Context, name, bin, database, setting string) error {
-	down, err := w.links.to(name+"-database", database)
+// lambda puts a function behind a local API: an HTTP API for polls, and a REST API for streams.
+func (w *world) lambda(ctx context.Context, bin string, l *lambda) error {
+	down, err := w.links.to(l.name+"-database", l.database)
 	if err != nil {
 		return err
 	}
-	log, err := os.OpenFile(filepath.Join(w.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // our own
+	l.log, err = os.OpenFile(filepath.Join(w.dir, l.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	front, err := gatewaytest.Start(ctx, gatewaytest.Config{
-		Bootstrap: filepath.Join(bin, "bootstrap"), Freeze: true, Limit: 6, Output: log,
-		Log: slog.New(slog.NewJSONHandler(log, nil)),
-		Env: append(programSettings[len(programSettings)-1:], "DATABASE_URL="+w.database.dsn(down.address), setting),
+	config := gatewaytest.Config{
+		Bootstrap: filepath.Join(bin, "bootstrap"), Freeze: true, Limit: 6, Output: l.log,
+		Log: slog.New(slog.NewJSONHandler(l.log, nil)),
+		Env: slices.Concat(programSettings, l.settings, []string{"DATABASE_URL=" + w.database.dsn(down.address)}),
+	}
+	if l.streams {
+		// Nobody tells a function that its client has left: it streams to nobody for a while.
+		config.Bootstrap, config.REST, config.Limit = filepath.Join(bin, "bootstrap-stream"), true, 12
+	}
+	if l.front, err = gatewaytest.Start(ctx, config); err != nil {
+		return err
+	}
+	w.lambdas = append(w.lambdas, l)
+	link, err := w.links.to("clients-"+l.name, l.front.URL()[len("http://"):])
+	if err != nil {
+		return err
+	}
+	w.targets = append(w.targets, &target{
+		name: l.name, base: "http://" + link.address, direct: l.front.URL(), streams: l.streams, only: l.streams, plain: true,
 	})
-	if err != nil {
-		return err
-	}
-	w.lambdas = append(w.lambdas, &lambda{name: name, front: front, log: log})
-	link, err := w.links.to("clients-"+name, front.URL()[len("http://"):])
-	if err != nil {
-		return err
-	}
-	w.targets = append(w.targets, &target{name: name, base: "http://" + link.address, direct: front.URL()})
 	return nil
 }
 
@@ -137,6 +153,9 @@ func (w *world) awaitUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for _, t := range w.targets {
+		if t.only {
+			continue // it has no health
+		}
 		if err := awaitUp(ctx, t.direct); err != nil {
 			return fmt.Errorf("%s: %w", t.name, err)
 		}
@@ -167,6 +186,9 @@ func (w *world) close() {
 		p.stop()
 	}
 	w.links.close()
+	if w.said != nil {
+		_ = w.said.Close()
+	}
 	if w.bouncer != nil {
 		w.bouncer.kill()
 	}

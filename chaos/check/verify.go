@@ -42,6 +42,8 @@ type Verdict struct {
 	Violations []Violation
 	// Committed and Deliveries count events, and how often they were delivered.
 	Committed, Deliveries int
+	// OfTopics counts the deliveries of events that were not addressed to the session's first address.
+	OfTopics int
 	// RolledBack counts the events whose writers know that they were not committed.
 	RolledBack int
 	Sessions   int
@@ -220,6 +222,8 @@ func (v *verifier) delivery(where string, s *Session, m *Message) {
 	}
 	if !slices.Contains(s.Addresses, row.Address) {
 		v.say(Misdelivered, where, "%d %s came and is for %s", m.ID, m.Token, row.Address)
+	} else if row.Address != s.Addresses[0] {
+		v.verdict.OfTopics++
 	}
 	if row.ID != m.ID || row.Type != m.Type || row.Payload != m.Payload {
 		v.say(Altered, where, "%d %s came with type %q and payload %x, and is %d with %q and %x",
