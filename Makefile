@@ -144,17 +144,24 @@ $(TOOLS)/docker/cli-plugins/docker-compose:
 
 LAMBDA_BUILD = CGO_ENABLED=0 GOOS=linux $(GO) build -tags lambda.norpc -trimpath -ldflags="-s -w"
 
+# RDS's authorities, if they are here, and what makes SAM publish a version of its own (template.yaml, GradualDeployment).
+define LAMBDA_FILES
+	if [ -f rds.pem ]; then cp rds.pem $(ARTIFACTS_DIR); fi
+	if [ -n "$(REVISION)" ]; then echo "$(REVISION)" >$(ARTIFACTS_DIR)/revision; fi
+endef
+
 # The counterpart of the template's PollArchitecture, which SAM tells no Makefile: amd64 for x86_64.
 LAMBDA_GOARCH ?= arm64
 
 .PHONY: build-PollFunction
 build-PollFunction: # called by sam build, which sets ARTIFACTS_DIR
 	GOARCH=$(LAMBDA_GOARCH) $(LAMBDA_BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./functions/poll
-	if [ -f rds.pem ]; then cp rds.pem $(ARTIFACTS_DIR); fi
+	$(LAMBDA_FILES)
 
 .PHONY: build-StreamFunction
 build-StreamFunction: # called by sam build
 	GOARCH=$(LAMBDA_GOARCH) $(LAMBDA_BUILD) -o $(ARTIFACTS_DIR)/bootstrap ./functions/stream
+	$(LAMBDA_FILES)
 
 .PHONY: sam-local
 sam-local: $(TOOLS)/sam/bin/sam ## run the function under SAM with Docker; starts a PostgreSQL unless DATABASE_URL is given

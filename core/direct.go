@@ -61,6 +61,8 @@ type Direct struct {
 	mu     sync.Mutex
 	idle   []Connection // guarded by mu; the one used last is taken first
 	closed bool         // guarded by mu
+	// replaced counts the connections that no longer worked; guarded by mu.
+	replaced int
 }
 
 // NewDirect returns a poller that connects at its first poll, when all connections are in use, and when one is
@@ -104,6 +106,15 @@ func (d *Direct) giveBack(conn Connection) {
 	d.idle = append(d.idle, conn)
 }
 
+// TakeReplaced returns how many connections did not work any more and were replaced since it was last asked.
+func (d *Direct) TakeReplaced() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.replaced
+	d.replaced = 0
+	return n
+}
+
 // look looks for the first time in a request: over a new connection if none is idle, or if the idle ones do not
 // answer. The caller closes the connection or gives it back.
 func (d *Direct) look(ctx context.Context) (Connection, Horizon, error) {
@@ -118,6 +129,9 @@ func (d *Direct) look(ctx context.Context) (Connection, Horizon, error) {
 		if ctx.Err() != nil {
 			return nil, seen, err
 		}
+		d.mu.Lock()
+		d.replaced++
+		d.mu.Unlock()
 		d.log.Info("replacing a connection that no longer works", "error", err)
 	}
 	conn, err := d.connect(ctx)

@@ -3,6 +3,8 @@ package main
 import (
 	"flag"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -34,5 +36,33 @@ func TestTheDocsListTheSettings(t *testing.T) {
 	}
 	if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestDeploymentsSetWhatTheContainersKnow: a setting that is misspelt in a manifest changes nothing, in silence.
+func TestDeploymentsSetWhatTheContainersKnow(t *testing.T) {
+	var c config
+	s := settings.New("stream", "")
+	c.define(s)
+	help := s.Help()
+	files, err := filepath.Glob("../../deploy/kubernetes/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, file := range append(files, "../../template.yaml") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range regexp.MustCompile(`(?m)- (?:name: |\{ Name: )([A-Z][A-Z_]+)\b`).FindAllStringSubmatch(string(text), -1) {
+			named++
+			if name := match[1]; name != "GOMEMLIMIT" && !regexp.MustCompile(`\b`+name+`\b`).MatchString(help) {
+				t.Errorf("%s sets %s, which is no setting", file, name)
+			}
+		}
+	}
+	if named < 10 {
+		t.Errorf("want the settings of all deployments, found %d", named)
 	}
 }

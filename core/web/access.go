@@ -83,7 +83,7 @@ func (a *Access) Done(log *slog.Logger) {
 }
 
 // logAccess gives every request an [Access] and an id, which the answer carries as X-Request-Id.
-func logAccess(idHeader string, log *slog.Logger, next http.Handler) http.Handler {
+func logAccess(idHeader string, done func(*Access, time.Duration), log *slog.Logger, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a := &Access{
 			RequestID: requestID(r, idHeader),
@@ -96,6 +96,9 @@ func logAccess(idHeader string, log *slog.Logger, next http.Handler) http.Handle
 		defer func() {
 			if !a.detached {
 				a.Done(log)
+			}
+			if done != nil && !a.quiet {
+				done(a, time.Since(a.start))
 			}
 		}()
 		next.ServeHTTP(&recorder{w, a}, r.WithContext(context.WithValue(r.Context(), accessKey{}, a)))

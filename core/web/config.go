@@ -40,6 +40,10 @@ type Config struct {
 	// RequestIDHeader names the header in which a trusted proxy sends the id of a request.
 	RequestIDHeader string
 
+	// Done, if set, is told of each request that has been answered, but for machines' about health and metrics. It is no
+	// setting, and for programs whose handlers hijack no connection.
+	Done func(a *Access, took time.Duration)
+
 	// LameDuck is how long the server goes on as before once it is told to stop, but not ready.
 	LameDuck time.Duration
 	// DrainTime is how long requests and streams then have to end.

@@ -31,5 +31,5 @@ func Handler(c Config, mux *http.ServeMux, log *slog.Logger) http.Handler {
 	h = allowOrigins(c.CORSOrigins, h)
 	h = recoverPanics(log, h)
 	h = boundResets(h)
-	return logAccess(c.RequestIDHeader, log, h)
+	return logAccess(c.RequestIDHeader, c.Done, log, h)
 }

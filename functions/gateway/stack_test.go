@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -20,7 +21,11 @@ func newStack(t *testing.T, template map[string]any, parameters map[string]strin
 	for name, p := range template["Parameters"].(map[string]any) {
 		s.parameters[name] = get(p, "Default")
 	}
+	types := template["Parameters"].(map[string]any)
 	for name, value := range parameters {
+		if types[name] == nil {
+			t.Fatalf("the template has no parameter %s", name)
+		}
 		s.parameters[name] = value
 	}
 	s.conditions = template["Conditions"].(map[string]any)
@@ -86,7 +91,8 @@ func (s *stack) holds(condition any) bool {
 		case "Fn::Equals":
 			return fmt.Sprint(s.resolve(all[0])) == fmt.Sprint(s.resolve(all[1]))
 		case "Fn::Contains":
-			return slices.Contains(all[0].([]any), s.resolve(all[1]))
+			list := strings.Split(fmt.Sprint(s.resolve(all[0])), ",") // a parameter of a type like CommaDelimitedList
+			return slices.Contains(list, fmt.Sprint(s.resolve(all[1])))
 		case "Fn::Not":
 			return !s.holds(all[0])
 		case "Fn::And":

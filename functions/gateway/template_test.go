@@ -9,13 +9,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 )
 
-// processed returns what AWS gets: the template after SAM's transform. SAM is installed by `make lambda`, which runs
-// these tests; without it there is nothing to read.
-func processed(t *testing.T) map[string]any {
+// processed returns what AWS gets: the template after SAM's transform, which a few parameters (NAME=VALUE) matter to. SAM
+// is installed by `make lambda`, which runs these tests; without it there is nothing to read.
+func processed(t *testing.T, parameters ...string) map[string]any {
 	t.Helper()
 	root := filepath.Join("..", "..")
 	python, err := filepath.Abs(filepath.Join(root, ".tools", "sam", "bin", "python"))
@@ -25,7 +24,7 @@ func processed(t *testing.T) map[string]any {
 	if _, err := os.Stat(python); err != nil {
 		t.Skip("SAM is not installed: make lambda installs it and runs this test")
 	}
-	out, err := transform(python)
+	out, err := transform(python, parameters)
 	if exit := new(exec.ExitError); errors.As(err, &exit) {
 		t.Fatalf("process the template: %s", exit.Stderr)
 	} else if err != nil {
@@ -38,20 +37,23 @@ func processed(t *testing.T) map[string]any {
 	return template
 }
 
-// transform takes some seconds: once for all tests.
-var transform = func() func(python string) ([]byte, error) {
-	var once sync.Once
-	var out []byte
-	var err error
-	return func(python string) ([]byte, error) {
-		once.Do(func() {
-			out, err = exec.Command(python, filepath.Join("..", "..", "deploy", "sam", "processed")).Output()
-		})
-		return out, err
+// transformed are the templates that were processed already, by their parameters: each takes some seconds.
+var transformed = map[string][]byte{}
+
+func transform(python string, parameters []string) ([]byte, error) {
+	key := strings.Join(parameters, " ")
+	if out, ok := transformed[key]; ok {
+		return out, nil
 	}
-}()
+	out, err := exec.Command(python, append([]string{filepath.Join("..", "..", "deploy", "sam", "processed")}, parameters...)...).Output()
+	if err == nil {
+		transformed[key] = out
+	}
+	return out, err
+}
 
 const secretARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:events-AbCdEf"
+const ownerARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:owner-AbCdEf"
 
 var (
 	gatewayStack = map[string]string{"Auth": "gateway", "JwtIssuer": "https://login.example.com/", "JwtAudience": "events", "DatabaseSecretArn": secretARN}
@@ -175,25 +177,29 @@ func TestTheFunctionFitsTheAPI(t *testing.T) {
 // What else the roles permit is AWS's managed policies alone, for logs, networks and images.
 func TestRolesPermitOneCallToTheDatabase(t *testing.T) {
 	template := processed(t)
-	iam := map[string]string{"DeployStream": "true", "DatabaseAuth": "rds-iam", "DatabaseSecretArn": "", "DatabaseIamUser": "db-ABC/reader"}
-	secret := map[string]string{"DeployStream": "true", "DatabaseSecretArn": secretARN}
+	iam := map[string]string{"DatabaseAuth": "rds-iam", "DatabaseSecretArn": "", "DatabaseIamUser": "db-ABC/reader"}
+	secret := map[string]string{"DatabaseSecretArn": secretARN}
 	for want, parameters := range map[string]map[string]string{
 		"[map[Action:secretsmanager:GetSecretValue Effect:Allow Resource:" + secretARN + "]]":                                                                     secret,
 		"[map[Action:rds-db:connect Effect:Allow Resource:map[Fn::Sub:arn:${AWS::Partition}:rds-db:${AWS::Region}:${AWS::AccountId}:dbuser:${DatabaseIamUser}]]]": iam,
 	} {
+		maps.Copy(parameters, map[string]string{"DeployStream": "true", "DeployStreamFunction": "true", "MigrateImage": "stream:2", "OwnerSecretArn": ownerARN})
 		s := newStack(t, template, parameters)
-		roles := 0
+		wants := map[string]string{
+			"PollFunctionRole": want, "StreamFunctionRole": want, "StreamTaskRole": want,
+			"MigrateRole": "[map[Action:secretsmanager:GetSecretValue Effect:Allow Resource:" + ownerARN + "]]",
+		}
 		for name, role := range s.ofType("AWS::IAM::Role") {
 			policies, _ := get(role, "Policies").([]any)
 			for _, policy := range policies {
-				roles++
-				if got := fmt.Sprint(get(policy, "PolicyDocument", "Statement")); got != want {
-					t.Errorf("%s: want it to permit %s alone, got %s", name, want, got)
+				if got := fmt.Sprint(get(policy, "PolicyDocument", "Statement")); got != wants[name] {
+					t.Errorf("%s: want it to permit %q alone, got %s", name, wants[name], got)
 				}
+				delete(wants, name)
 			}
 		}
-		if roles != 2 {
-			t.Errorf("want a policy for the function and one for the containers, got %d", roles)
+		if len(wants) > 0 {
+			t.Errorf("want policies for these as well: %v", wants)
 		}
 	}
 }
@@ -202,22 +208,44 @@ func TestRolesPermitOneCallToTheDatabase(t *testing.T) {
 func TestADeploymentThatLetsAClientChooseIsRefused(t *testing.T) {
 	template := processed(t)
 	rules := template["Rules"].(map[string]any)
+	with := func(stack map[string]string, parameters ...string) map[string]string {
+		stack = maps.Clone(stack)
+		for _, p := range parameters {
+			name, value, _ := strings.Cut(p, "=")
+			stack[name] = value
+		}
+		return stack
+	}
+	streams := []string{"DeployStream=true", "StreamImage=stream:1", "StreamCertificateArn=arn:aws:acm:x", "StreamLoadBalancerSubnetIds=subnet-1,subnet-2"}
 	for name, parameters := range map[string]map[string]string{
-		"no password":                   {"Auth": "jwt", "JwtAudience": "events", "JwtJwksUrl": "https://login.example.com/keys", "DatabaseSecretArn": ""},
-		"tokens of IAM for any user":    {"Auth": "jwt", "JwtAudience": "events", "JwtJwksUrl": "https://login.example.com/keys", "DatabaseAuth": "rds-iam", "DatabaseUrl": "postgres://reader@db/app"},
-		"gateway without an issuer":     {"Auth": "gateway", "JwtAudience": "events", "DatabaseSecretArn": secretARN},
-		"gateway without an audience":   {"Auth": "gateway", "JwtIssuer": "https://login.example.com/", "DatabaseSecretArn": secretARN},
-		"tokens without keys":           {"Auth": "jwt", "JwtAudience": "events", "DatabaseSecretArn": secretARN},
-		"tokens without an audience":    {"Auth": "jwt", "JwtJwksUrl": "https://login.example.com/keys", "DatabaseSecretArn": secretARN},
-		"a public stream that believes": {"Auth": "gateway", "JwtIssuer": "https://login.example.com/", "JwtAudience": "events", "StreamScheme": "internet-facing", "DatabaseSecretArn": secretARN},
+		"no password":                          with(jwtStack, "DatabaseSecretArn="),
+		"tokens of IAM for any user":           with(jwtStack, "DatabaseSecretArn=", "DatabaseAuth=rds-iam", "DatabaseUrl=postgres://reader@db/app"),
+		"gateway without an issuer":            with(gatewayStack, "JwtIssuer="),
+		"gateway without an audience":          with(gatewayStack, "JwtAudience="),
+		"tokens without keys":                  with(jwtStack, "JwtJwksUrl="),
+		"tokens without an audience":           with(jwtStack, "JwtAudience="),
+		"a public stream that believes":        with(gatewayStack, append(streams, "StreamScheme=internet-facing")...),
+		"streams without an image":             with(gatewayStack, append(streams, "StreamImage=")...),
+		"streams without a certificate":        with(gatewayStack, append(streams, "StreamCertificateArn=")...),
+		"streams without subnets":              with(gatewayStack, append(streams, "StreamLoadBalancerSubnetIds=")...),
+		"a stream function that believes":      with(gatewayStack, "DeployStreamFunction=true"),
+		"a migration as the reader":            with(gatewayStack, "MigrateImage=stream:1"),
+		"the owner's secret without a purpose": with(gatewayStack, "OwnerSecretArn="+ownerARN),
 	} {
 		if !newStack(t, template, parameters).refused(rules) {
 			t.Errorf("%s: want the deployment refused, no rule does", name)
 		}
 	}
-	for _, parameters := range []map[string]string{gatewayStack, jwtStack} {
+	for name, parameters := range map[string]map[string]string{
+		"gateway": gatewayStack, "jwt": jwtStack,
+		"streams":           with(gatewayStack, streams...),
+		"public streams":    with(jwtStack, append(streams, "StreamScheme=internet-facing")...),
+		"a stream function": with(jwtStack, "DeployStreamFunction=true"),
+		"a migration":       with(gatewayStack, "MigrateImage=stream:1", "OwnerSecretArn="+ownerARN),
+		"tokens of IAM":     with(jwtStack, "DatabaseSecretArn=", "DatabaseAuth=rds-iam", "DatabaseUrl=postgres://reader@db/app", "DatabaseIamUser=db-ABC/reader"),
+	} {
 		if newStack(t, template, parameters).refused(rules) {
-			t.Errorf("%v: want the deployment allowed, a rule refuses it", parameters)
+			t.Errorf("%s: want the deployment allowed, a rule refuses it", name)
 		}
 	}
 }

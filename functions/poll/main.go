@@ -11,11 +11,13 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/auth"
+	"github.com/event-piper/event-piper/core/emf"
 	"github.com/event-piper/event-piper/core/health"
 	"github.com/event-piper/event-piper/core/settings"
 	"github.com/event-piper/event-piper/core/web"
@@ -31,6 +33,7 @@ type config struct {
 	pollWait    string
 	auth        auth.Config
 	web         web.Config
+	metrics     emf.Log
 	events      openapi.Settings
 	maxPayload  int
 }
@@ -44,6 +47,7 @@ func (c *config) define(s *settings.Set) {
 	s.Int(&c.maxPayload, "MAX_PAYLOAD_BYTES", maxPayload, settings.Between(1<<10, maxPayload), "Largest payload that is delivered; of a larger one its consumer is told (410).")
 	c.auth.Define(s)
 	c.web.DefineHandler(s)
+	c.metrics.Define(s)
 }
 
 // maxPayload is the largest payload that fits into Lambda's answer with what is around it: 6 MB after its encoding as
@@ -86,6 +90,10 @@ func newHandler(ctx context.Context, args []string, getenv func(string) string) 
 		return nil, nil, err
 	}
 	poller := core.NewDirect(connect, log)
+	c.web.Done = func(a *web.Access, took time.Duration) {
+		c.metrics.Write(append(emf.Answer(a.Status, a.Events),
+			emf.Milliseconds("Wait", took), emf.Count("ReplacedConnections", poller.TakeReplaced()))...)
+	}
 	mux := http.NewServeMux()
 	h := health.Health{Down: func(r *http.Request) string {
 		if err := poller.Ping(r.Context()); err != nil {

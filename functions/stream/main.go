@@ -20,6 +20,7 @@ import (
 
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/auth"
+	"github.com/event-piper/event-piper/core/emf"
 	"github.com/event-piper/event-piper/core/settings"
 	"github.com/event-piper/event-piper/core/sse"
 	"github.com/event-piper/event-piper/core/web"
@@ -38,6 +39,7 @@ type config struct {
 	events      openapi.Settings
 	auth        auth.Config
 	web         web.Config
+	metrics     emf.Log
 }
 
 func (c *config) define(s *settings.Set) {
@@ -54,6 +56,7 @@ func (c *config) define(s *settings.Set) {
 	c.events.Define(s)
 	c.auth.Define(s)
 	c.web.DefineHandler(s)
+	c.metrics.Define(s)
 }
 
 func main() {
@@ -91,6 +94,9 @@ func newHandler(ctx context.Context, args []string, getenv func(string) string) 
 		database: postgresql.Config{
 			URL: dsn, Name: "event-piper lambda stream", Pagers: 1, MaxPayload: c.maxPayload, Login: login, Log: log,
 		},
+	}
+	c.web.Done = func(a *web.Access, took time.Duration) {
+		c.metrics.Write(append(emf.Answer(a.Status, a.Events), emf.Milliseconds("StreamTime", took))...)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /events", f)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/auth"
+	"github.com/event-piper/event-piper/core/emf"
 	"github.com/event-piper/event-piper/core/health"
 	"github.com/event-piper/event-piper/core/metrics"
 	"github.com/event-piper/event-piper/core/settings"
@@ -59,6 +60,7 @@ type Config struct {
 	Auth       auth.Config
 	Limits     core.Limits
 	Events     openapi.Settings
+	CloudWatch emf.Log
 	maxPayload int
 }
 
@@ -82,6 +84,7 @@ func (c *Config) Define(s *settings.Set, port int) {
 	c.Events.Define(s)
 	c.Auth.Define(s)
 	c.Web.Define(s, port)
+	c.CloudWatch.Define(s)
 }
 
 // Service is a container's parts, ready for its routes to be added.
@@ -214,6 +217,8 @@ func Run(c *Config, p Program) error {
 		return nil
 	}
 
+	defer c.CloudWatch.Every(time.Minute, reported(hub))()
+
 	m := metrics.New(version())
 	m.Hub(hub)
 	s := &Service{
@@ -247,4 +252,21 @@ func Run(c *Config, p Program) error {
 		defer manage.start(kill)()
 	}
 	return server.Serve(stop, kill, web.Handler(c.Web, s.Mux, log))
+}
+
+// reported returns what goes to CloudWatch: how many sessions an instance has is what a service of them is scaled by.
+func reported(hub *core.Hub) func() []emf.Value {
+	var before core.Stats
+	return func() []emf.Value {
+		now := hub.Stats()
+		heldBack := time.Duration(0)
+		if !now.HeldBack.IsZero() {
+			heldBack = time.Since(now.HeldBack)
+		}
+		values := []emf.Value{
+			emf.Count("Sessions", now.Sessions), emf.Count("EventsRead", now.EventsRead-before.EventsRead), emf.Milliseconds("HeldBack", heldBack),
+		}
+		before = now
+		return values
+	}
 }
