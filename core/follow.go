@@ -336,7 +336,7 @@ func (h *Hub) rewind(newest int64) {
 	h.recent, h.bytes = nil, 0
 	for _, t := range h.tails {
 		clear(t.events)
-		t.events, t.floor = nil, newest
+		t.events, t.floor, t.redacted = nil, newest, min(t.redacted, newest)
 		for _, f := range t.follows {
 			f.session.lookUp()
 		}

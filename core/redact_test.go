@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/event-piper/event-piper/core"
 )
@@ -96,6 +97,34 @@ func TestARedactionOfAnothersEventForgetsNothing(t *testing.T) {
 		w.open("toto", ids[0]).want("after more than fits", ids[1])
 		if w.Calls().Pages == 0 {
 			t.Error("an event was kept in memory that more recent ones leave no room for")
+		}
+	})
+}
+
+// A database that is replaced by an older one has not come to the redactions that were read of it.
+func TestHistoryIsReadAfterARestoreToBeforeARedaction(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		w.open("toto", core.FromNow)
+		ids := w.insert("toto", 3)
+		synctest.Wait()
+		w.Redact(ids[2])
+		synctest.Wait()
+		w.Restore(ids[1])
+		time.Sleep(5 * time.Second)
+		r := w.open("toto", core.FromStart)
+		var got []int64
+		for range 10 {
+			synctest.Wait()
+			events, err := r.Take(nil, 10, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range events {
+				got = append(got, e.ID)
+			}
+		}
+		if !slices.Equal(got, ids[:2]) {
+			t.Errorf("got %v in %d pages, want %v", got, w.Calls().Pages, ids[:2])
 		}
 	})
 }

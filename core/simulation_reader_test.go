@@ -13,12 +13,18 @@ import (
 
 // simReader is a client with one cursor. It knows what it must get next, and fails the test when it gets something else.
 type simReader struct {
-	s         *simulation
-	name      string
+	s       *simulation
+	name    string
+	granted granted
+	types   core.Types
+	current bool
+	cursor  int64
+	rewound bool // the database went back, and the reader may be told, but must get nothing of what is gone
+
+	// addresses are what it must be given: its own, and the topics that it follows since it asked last.
 	addresses []string
-	types     core.Types
-	cursor    int64
-	rewound   bool // the database went back, and the reader may be told, but must get nothing of what is gone
+	topics    []string // what the code under test makes of what it asked for
+	asked     int      // counts
 
 	// of its stream, if it has one
 	session *core.Session
@@ -27,12 +33,9 @@ type simReader struct {
 }
 
 func (s *simulation) newReader() *simReader {
-	r := &simReader{s: s, name: fmt.Sprint("reader-", len(s.readers)), addresses: []string{addresses[s.r.IntN(2)]}}
-	for _, topic := range addresses[2:] {
-		if s.r.IntN(3) == 0 {
-			r.addresses = append(r.addresses, topic)
-		}
-	}
+	r := &simReader{s: s, name: fmt.Sprint("reader-", len(s.readers)), granted: s.grant(), current: s.r.IntN(4) == 0}
+	r.addresses = []string{r.granted.consumer}
+	r.ask()
 	if s.r.IntN(4) == 0 {
 		r.types = core.Types{simTypes[s.r.IntN(2)]}
 	}
@@ -76,15 +79,17 @@ func (r *simReader) stream() {
 	if r.session != nil {
 		return
 	}
+	r.mayAsk()
 	r.at = r.s.hubs[r.s.r.IntN(len(r.s.hubs))]
 	cursor := r.cursor
 	if cursor == 0 && r.s.r.IntN(3) == 0 {
 		cursor = core.FromNow
 	}
-	session, err := r.at.hub.Load().Open(r.addresses[0], cursor, r.types, func() { r.woken.Store(true) }, r.addresses[1:]...)
+	session, err := r.at.hub.Load().Open(r.addresses[0], cursor, r.types, func() { r.woken.Store(true) }, r.topics...)
 	if err != nil {
 		return // not started yet
 	}
+	session.SetView(core.View{Current: r.current})
 	r.session = session
 	if cursor == core.FromNow {
 		r.cursor = session.Cursor() // the first frame says it
@@ -106,6 +111,7 @@ func (r *simReader) take(limit int) (got bool) {
 	if !r.woken.Swap(false) {
 		return false
 	}
+	position := r.at.hub.Load().Status().Position
 	events, err := r.session.Take(nil, limit, 1<<20)
 	var reset *core.ResetError
 	switch {
@@ -119,7 +125,7 @@ func (r *simReader) take(limit int) (got bool) {
 	case err != nil && !errors.Is(err, core.ErrUnavailable):
 		r.s.Errorf("%s: take: %v", r.name, err)
 	}
-	r.got(events)
+	r.got(events, position)
 	r.moved(r.session.Cursor())
 	if len(events) > 0 {
 		r.woken.Store(true) // there may be more
@@ -130,9 +136,11 @@ func (r *simReader) take(limit int) (got bool) {
 
 // poll asks an instance for what there is.
 func (r *simReader) poll() {
+	r.mayAsk()
 	hub := r.s.hubs[r.s.r.IntN(len(r.s.hubs))].hub.Load()
-	poll := core.Poll{Consumer: r.addresses[0], Topics: r.addresses[1:], After: r.cursor, Types: r.types, Limit: 1 + r.s.r.IntN(10),
-		Wait: time.Duration(r.s.r.IntN(3)) * 300 * time.Millisecond}
+	poll := core.Poll{Consumer: r.addresses[0], Topics: r.topics, After: r.cursor, Types: r.types, Current: r.current,
+		Limit: 1 + r.s.r.IntN(10), Wait: time.Duration(r.s.r.IntN(3)) * 300 * time.Millisecond}
+	asked, position := r.asked, hub.Status().Position
 	r.s.resting++ // or an instance would wait for this
 	r.s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -140,11 +148,11 @@ func (r *simReader) poll() {
 	cancel()
 	r.s.mu.Lock()
 	r.s.resting--
-	if r.session != nil || r.cursor != poll.After {
+	if r.session != nil || r.cursor != poll.After || r.asked != asked {
 		batch.Release()
 		return // somebody else went on meanwhile
 	}
-	r.answer("polls", batch.Events, batch.Cursor, err)
+	r.answer("polls", batch.Events, position, batch.Cursor, err)
 	batch.Release()
 }
 
@@ -152,18 +160,21 @@ func (r *simReader) poll() {
 func (r *simReader) page() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	query := core.PageQuery{Addresses: r.addresses, After: r.cursor, Types: r.types, Limit: 1 + r.s.r.IntN(10)}
+	r.mayAsk()
+	query := core.PageQuery{Addresses: append([]string{r.addresses[0]}, r.topics...), After: r.cursor, Types: r.types, Current: r.current,
+		Limit: 1 + r.s.r.IntN(10)}
+	asked, newest := r.asked, r.s.newest()
 	r.s.mu.Unlock()
 	pages, err := r.s.store.Pages(ctx, []core.PageQuery{query}, 0)
 	r.s.mu.Lock()
-	if r.session != nil || r.cursor != query.After {
+	if r.session != nil || r.cursor != query.After || r.asked != asked {
 		return
 	}
 	if err != nil {
 		return
 	}
 	if reset := pages[0].Reset(query); reset != nil {
-		r.answer("reads a page", nil, 0, reset)
+		r.answer("reads a page", nil, 0, 0, reset)
 		return
 	}
 	for id, f := range r.s.truth {
@@ -171,23 +182,24 @@ func (r *simReader) page() {
 			r.s.Errorf("%s: is not told that %d after %d was deleted", r.name, id, r.cursor)
 		}
 	}
-	r.answer("reads a page", pages[0].Events, pages[0].Next, nil)
+	r.answer("reads a page", pages[0].Events, newest, pages[0].Next, nil)
 }
 
-func (r *simReader) answer(how string, events []*core.Event, cursor int64, err error) {
+func (r *simReader) answer(how string, events []*core.Event, position, cursor int64, err error) {
 	var reset *core.ResetError
 	switch {
 	case errors.As(err, &reset):
 		r.reset(reset)
 	case err == nil:
-		r.got(events)
+		r.got(events, position)
 		r.moved(cursor)
 		r.s.say("%s %s up to %d", r.name, how, r.cursor)
 	}
 }
 
-// got checks events as they come: wanted, committed, exact, and none before them left out.
-func (r *simReader) got(events []*core.Event) {
+// got checks events as they come: wanted, committed, exact, and none before them left out. Whoever gave them had read up to a
+// position before, and nothing that was redacted up to there.
+func (r *simReader) got(events []*core.Event, position int64) {
 	for _, e := range events {
 		f := r.s.truth[e.ID]
 		switch {
@@ -195,6 +207,8 @@ func (r *simReader) got(events []*core.Event) {
 			r.s.Errorf("%s: got %d, which was not committed", r.name, e.ID)
 		case e.ID <= r.cursor:
 			r.s.Errorf("%s: got %d when the cursor was at %d", r.name, e.ID, r.cursor)
+		case f.redaction > position && !f.deleted && string(e.Payload) == f.was:
+		case f.deleted && string(e.Payload) == f.was:
 		case !r.wants(f) || e.Consumer != f.address || e.Type != f.typ || string(e.Payload) != f.payload:
 			r.s.Errorf("%s: got %d of %s, %s, %.40s; it is of %s, %s, %.40s", r.name, e.ID, e.Consumer, e.Type, e.Payload, f.address, f.typ, f.payload)
 		}
@@ -209,7 +223,7 @@ func (r *simReader) moved(cursor int64) {
 		return // of events that came with it
 	}
 	for id, f := range r.s.truth {
-		if id > r.cursor && id <= cursor && !f.deleted && r.wants(f) {
+		if id > r.cursor && id <= cursor && !f.deleted && r.wants(f) && (!r.current || !r.s.amended(id)) {
 			r.s.Errorf("%s: the cursor went from %d to %d, past %d", r.name, r.cursor, cursor, id)
 		}
 	}
@@ -244,6 +258,7 @@ type seam struct{ s *simulation }
 func (m seam) Pages(ctx context.Context, queries []core.PageQuery, known int64) ([]core.Page, error) {
 	m.s.between()
 	defer m.s.between()
+	defer m.s.linger()
 	return m.s.store.Pages(ctx, queries, known)
 }
 

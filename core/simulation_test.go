@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,9 +20,9 @@ import (
 )
 
 // TestSimulation runs small worlds, each from a seed: two instances over one table, transactions that overlap, readers that
-// stream, poll and read pages as a Lambda does, and change between these and between the instances with one cursor, topics and
-// types, retention, restores, restarts, and a store that fails, hangs and loses wake-ups. What the table and a client
-// can do, they do between two steps of an instance as well: right before and right after each of its calls of the store.
+// stream, poll and read pages as a Lambda does, and change between these, between the instances and between the topics they are
+// granted with one cursor; types, amendments, redactions, retention, restores, restarts, and a store that fails, hangs and loses
+// wake-ups. What the table and a client can do, they do between two steps of an instance as well: right before and right after each of its calls of the store.
 //
 // SEED and SEEDS say where to begin and how many; a failure names the seed that shows it alone.
 func TestSimulation(t *testing.T) {
@@ -103,19 +103,6 @@ type simulation struct {
 	resting int  // unless 0, nothing happens between the steps of an instance
 }
 
-// fact is a committed event.
-type fact struct {
-	address, typ, payload string
-	deleted               bool
-	vague                 bool // deleted, and an older database may not know
-}
-
-type txn struct {
-	*coretest.Tx
-	facts map[int64]*fact
-	saved []map[int64]*fact
-}
-
 // instance is a hub over the store, with a seam in each of its calls.
 type instance struct {
 	hub    atomic.Pointer[core.Hub]
@@ -144,8 +131,6 @@ func (s *simulation) start() *instance {
 	return h
 }
 
-var addresses = []string{"a", "b", "t1", "t2"}
-
 var simTypes = []string{"insert", "update"}
 
 // between lets the world go on while an instance is between two steps.
@@ -168,6 +153,16 @@ func (s *simulation) between() {
 		s.pick().leave()
 	default:
 		s.pick().stream()
+	}
+}
+
+// linger has what was read arrive late, after what was committed since.
+func (s *simulation) linger() {
+	s.mu.Lock()
+	late := s.resting == 0 && s.r.IntN(8) == 0
+	s.mu.Unlock()
+	if late {
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 
@@ -214,101 +209,6 @@ func (s *simulation) step() {
 		synctest.Wait()
 		s.prompt()
 	}
-}
-
-// write moves a transaction on.
-func (s *simulation) write() {
-	if len(s.open) == 0 || s.r.IntN(3) == 0 {
-		s.open = append(s.open, &txn{Tx: s.store.Begin(), facts: map[int64]*fact{}})
-		s.say("begin")
-	}
-	i := s.r.IntN(len(s.open))
-	tx := s.open[i]
-	switch s.r.IntN(8) {
-	case 0, 1, 2, 3:
-		s.insert(tx)
-	case 4, 5:
-		s.open = slices.Delete(s.open, i, i+1)
-		for id, f := range tx.facts {
-			s.truth[id] = f
-			for _, r := range s.readers {
-				if r.wants(f) && r.cursor >= id {
-					s.Errorf("%s: event %d is committed, and the cursor is at %d", r.name, id, r.cursor)
-				}
-			}
-		}
-		s.say("commit %v", keys(tx.facts))
-		tx.Commit()
-	case 6:
-		s.open = slices.Delete(s.open, i, i+1)
-		s.say("roll back %v", keys(tx.facts))
-		tx.Rollback()
-	default:
-		if n := len(tx.saved); n > 0 && s.r.IntN(2) == 0 {
-			s.say("roll back to a savepoint")
-			tx.RollbackTo()
-			tx.facts, tx.saved = tx.saved[n-1], tx.saved[:n-1]
-			return
-		}
-		tx.Savepoint()
-		saved := map[int64]*fact{}
-		for id, f := range tx.facts {
-			saved[id] = f
-		}
-		tx.saved = append(tx.saved, saved)
-	}
-}
-
-func keys(m map[int64]*fact) (ids []int64) {
-	for id := range m {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
-}
-
-// long payloads are left out of the first read, and large ones left to history.
-var simLong, simLarge = strings.Repeat("l", 2<<10), strings.Repeat("x", 1<<20+1)
-
-func (s *simulation) insert(tx *txn) {
-	s.tokens++
-	f := &fact{address: addresses[s.r.IntN(len(addresses))], typ: simTypes[s.r.IntN(2)], payload: fmt.Sprintf(`{"token":%d}`, s.tokens)}
-	switch s.r.IntN(60) {
-	case 0:
-		f.payload = fmt.Sprintf(`{"token":%d,"x":"%s"}`, s.tokens, simLarge)
-	case 1, 2, 3, 4, 5:
-		f.payload = fmt.Sprintf(`{"token":%d,"x":"%s"}`, s.tokens, simLong)
-	}
-	id := tx.Insert(f.address, f.typ, f.payload)
-	tx.facts[id] = f
-	s.say("insert %d for %s", id, f.address)
-}
-
-// prune deletes the older half of an address's events that every reader has passed, or has not.
-func (s *simulation) prune() {
-	address := addresses[s.r.IntN(len(addresses))]
-	ids := s.committed(address)
-	if len(ids) == 0 {
-		return
-	}
-	through := ids[s.r.IntN(len(ids))]
-	s.say("prune %s through %d", address, through)
-	s.store.Delete(address, through)
-	for _, id := range ids {
-		if id <= through {
-			s.truth[id].deleted = true
-		}
-	}
-}
-
-// committed are the ids of an address's events that are there.
-func (s *simulation) committed(address string) (ids []int64) {
-	for _, id := range keys(s.truth) {
-		if f := s.truth[id]; f.address == address && !f.deleted {
-			ids = append(ids, id)
-		}
-	}
-	return ids
 }
 
 func (s *simulation) disturb() {
@@ -375,8 +275,12 @@ func (s *simulation) restore() {
 	for _, id := range ids {
 		if id > to {
 			delete(s.truth, id)
-		} else {
-			s.truth[id].vague = s.truth[id].deleted
+			continue
+		}
+		f := s.truth[id]
+		f.vague = f.deleted
+		if f.redaction > to {
+			f.redaction = math.MaxInt64 // nothing tells of it any more
 		}
 	}
 	for _, r := range s.readers {
@@ -455,6 +359,7 @@ func (s *simulation) settle() {
 			}
 		}
 		r.leave()
+		r.readAgain()
 	}
 }
 

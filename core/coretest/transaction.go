@@ -54,19 +54,20 @@ func (tx *Tx) Amend(consumer, typ, payload string, amends int64) int64 {
 	return s.sequence
 }
 
-// Redact empties the payload of an event and inserts the event that tells.
-func (s *Store) Redact(id int64) {
+// Redact empties the payload of an event and inserts the event that tells, whose id it returns.
+func (s *Store) Redact(id int64) (redaction int64) {
 	s.mu.Lock()
 	i, _ := slices.BinarySearchFunc(s.events, id, func(e *core.Event, id int64) int { return cmp.Compare(e.ID, id) })
 	redacted := copied(s.events[i], false)
 	s.mu.Unlock()
 	tx := s.Begin()
-	tx.Amend(redacted.Consumer, core.RedactedType, `{"reason":"test"}`, id)
+	redaction = tx.Amend(redacted.Consumer, core.RedactedType, `{"reason":"test"}`, id)
 	redacted.Payload = []byte("null")
 	s.mu.Lock()
 	s.events[i] = redacted
 	s.mu.Unlock()
 	tx.Commit()
+	return redaction
 }
 
 // Savepoint marks a state for RollbackTo.
