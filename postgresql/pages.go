@@ -261,10 +261,11 @@ func mergeParts(parts []part, queries []core.PageQuery, pages []core.Page) {
 	}
 }
 
-// selectAmended tells which events of $1 a later one of the same address amends that is settled, up to $2.
+// selectAmended tells which events of $1 a later one of the same address amends that is settled, up to $2. The ids are
+// taken one by one, because a hash index does not take a list.
 const selectAmended = `
-	select e.id from events a join events e on e.id = a.amends
-	where a.amends = any ($1::bigint[]) and a.id <= $2 and a.id > e.id and a.subscriber::text = e.subscriber::text`
+	select e.id from pg_catalog.unnest($1::bigint[]) n join events a on a.amends = n join events e on e.id = n
+	where a.id <= $2 and a.id > n and a.subscriber::text = e.subscriber::text`
 
 // dropAmended takes out the events that are amended of the pages that leave them out.
 func dropAmended(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, pages []core.Page, through core.Horizon) error {
