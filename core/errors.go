@@ -3,6 +3,7 @@ package core
 import (
 	"errors"
 	"fmt"
+	"strconv"
 )
 
 var (
@@ -53,4 +54,15 @@ func (e *ResetError) Resume() int64 {
 		return e.Newest
 	}
 	return e.Oldest
+}
+
+// AppendJSON appends what streams tell of a reset.
+func (e *ResetError) AppendJSON(b []byte) []byte {
+	b = append(b, `{"reason":"`...)
+	b = append(b, e.Reason...)
+	b = append(b, `","oldest":`...)
+	b = strconv.AppendInt(b, e.Oldest, 10)
+	b = append(b, `,"newest":`...)
+	b = strconv.AppendInt(b, e.Newest, 10)
+	return append(b, '}')
 }

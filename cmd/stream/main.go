@@ -68,6 +68,9 @@ func (c *config) define(s *settings.Set) {
 // devDatabasePort is where the development PostgreSQL listens unless told otherwise.
 const devDatabasePort = 15432
 
+// prefix begins the environment variables of commands whose names are too common to stand alone.
+const prefix = "EVENT_PIPER_"
+
 func run(args []string) error {
 	var command string
 	if len(args) > 0 && (args[0] == "--version" || !strings.HasPrefix(args[0], "-")) {

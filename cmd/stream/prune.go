@@ -27,13 +27,15 @@ type pruning struct {
 func (p *pruning) define(s *settings.Set) {
 	const century = 100 * 365 * 24 * time.Hour
 	s.Section("Retention")
+	s.Prefix(prefix)
 	s.Duration(&p.olderThan, "OLDER_THAN", 0, settings.Between(0, century), "Age above which events are deleted, such as 720h. It must be given.")
 	s.Duration(&p.every, "EVERY", 0, settings.Between(0, century), "Time from the end of one run to the next; unless given there is one run.")
+	s.Prefix("")
 	s.Secret(&p.databaseURL, "DATABASE_URL", "PostgreSQL connection string of the owner of the table; what it leaves out is taken from libpq's PG* variables.")
 	s.Secret(&p.listenURL, "DATABASE_LISTEN_URL", "The same database without a pooler in transaction mode, which is used instead if it is given.")
 	p.login.Define(s)
 	p.web.DefineLog(s)
-	s.Check("OLDER_THAN", func() error {
+	s.Check(prefix+"OLDER_THAN", func() error {
 		if p.olderThan <= 0 {
 			return errors.New("is not given, and there is no age that is right for everybody: say --older-than 720h")
 		}

@@ -25,7 +25,7 @@ type Set struct {
 	takes             []string // the names of arguments
 	args              []string
 	flags             *flag.FlagSet
-	section           string
+	section, prefix   string
 	settings          []*setting
 	checks            []check
 	// failed are the wrong values of flags: the flag package would stop at the first.
@@ -57,6 +57,10 @@ func New(program, synopsis string) *Set {
 
 // Section puts the settings defined after it under a heading.
 func (s *Set) Section(heading string) { s.section = heading }
+
+// Prefix begins the environment variables of the settings defined after it, not their flags: a name like URL or TYPE alone
+// may be there for some other program.
+func (s *Set) Prefix(prefix string) { s.prefix = prefix }
 
 // Range bounds a value, both ends included.
 type Range[T cmp.Ordered] struct{ Min, Max T }
@@ -118,7 +122,7 @@ func (s *Set) List(p *[]string, name, help string) {
 }
 
 // Check adds a condition that takes more than one value to decide, tried once all are read. Its error
-// is reported as one of the named setting, which must be defined before.
+// is reported as one of the setting with this environment variable, which must be defined before.
 func (s *Set) Check(name string, condition func() error) {
 	if s.find(name) == nil {
 		panic("settings: a check of " + name + ", which is not defined")
@@ -141,6 +145,7 @@ func define[T any](s *Set, p *T, name string, def T, shown, takes, help string, 
 func (s *Set) define(d *setting) {
 	d.section = s.section
 	d.flag = strings.ReplaceAll(strings.ToLower(d.name), "_", "-")
+	d.name = s.prefix + d.name
 	s.settings = append(s.settings, d)
 	s.flags.Func(d.flag, d.help, func(v string) error {
 		d.fromFlag = true

@@ -203,3 +203,26 @@ func TestDurationsAreWrittenShort(t *testing.T) {
 		}
 	}
 }
+
+// TestAPrefixIsOfTheVariableAlone: a variable that is there for another program changes nothing.
+func TestAPrefixIsOfTheVariableAlone(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		env  []string
+		want string
+	}{
+		{nil, []string{"URL=other"}, ""},
+		{nil, []string{"URL=other", "EVENT_PIPER_URL=ours"}, "ours"},
+		{[]string{"--url=flag"}, []string{"EVENT_PIPER_URL=ours"}, "flag"},
+	} {
+		var url, plain string
+		s := New("tail", "Prints events.")
+		s.Prefix("EVENT_PIPER_")
+		s.String(&url, "URL", "", "Where the service is.")
+		s.Prefix("")
+		s.String(&plain, "PLAIN", "", "Something else.")
+		if err := s.Parse(c.args, env(append(c.env, "PLAIN=yes")...)); err != nil || url != c.want || plain != "yes" {
+			t.Errorf("%v %v: got %q and %q (%v)", c.args, c.env, url, plain, err)
+		}
+	}
+}

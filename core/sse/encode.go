@@ -161,11 +161,7 @@ func appendThump(b []byte, retry time.Duration) []byte {
 // stream goes on from.
 func appendReset(b []byte, r *core.ResetError) []byte {
 	b = appendID(b, r.Resume())
-	b = append(b, "event: reset\ndata: {\"reason\":\""...)
-	b = append(b, r.Reason...)
-	b = append(b, "\",\"oldest\":"...)
-	b = strconv.AppendInt(b, r.Oldest, 10)
-	b = append(b, ",\"newest\":"...)
-	b = strconv.AppendInt(b, r.Newest, 10)
-	return append(b, "}\n\n"...)
+	b = append(b, "event: reset\ndata: "...)
+	b = r.AppendJSON(b)
+	return append(b, "\n\n"...)
 }

@@ -412,6 +412,9 @@ func TestCommands(t *testing.T) {
 		{[]string{"migrte"}, 2, "did you mean migrate?"},
 		{[]string{"insert", "toto"}, 2, "takes a consumer"},
 		{[]string{"insert", "toto", "x", "{"}, 2, "not JSON"},
+		{[]string{"tail", "toto", "--after", "x"}, 2, "non-negative integer"},
+		{[]string{"tail", "--database-url", dsn}, 2, "takes a consumer"},
+		{[]string{"tail", "toto", "--database-url", "postgres://somebody:s3cret@127.0.0.1:1/nowhere"}, 1, "connection refused"},
 		{[]string{"--version"}, 0, "stream "},
 		{[]string{"version"}, 0, "stream "},
 		{[]string{"help"}, 0, "Usage: stream"},
@@ -420,6 +423,42 @@ func TestCommands(t *testing.T) {
 		q.exit(t, c.code)
 		if said := strings.Join(append(q.stdout.list(), q.stderr.list()...), "\n"); !strings.Contains(said, c.says) {
 			t.Errorf("%q: want %q, got %s", c.args, c.says, said)
+		}
+	}
+}
+
+// TestTailOfADatabase prints what a tail of a service prints, in each format, and goes on after its connection was lost. The
+// variables in its environment are about some other program.
+func TestTailOfADatabase(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	db := connect(t, dsn)
+	p := start(t, "stream", "DATABASE_URL="+dsn)
+	tail := func(args ...string) *program {
+		args = append([]string{"tail", "toto", "--after=1000000", "--type=order.created,order.paid"}, args...)
+		return launch(t, "stream", args, "DATABASE_URL="+dsn, "URL=http://127.0.0.1:1", "TOKEN=x", "AFTER=0", "TYPE=none", "FORMAT=none")
+	}
+	db.insert(t, "toto", "order.created", `{"total": 1.50}`)
+	for _, format := range []string{"payload", "event", "cloudevents"} {
+		ofService, ofDatabase := tail("--format", format, "--url", p.url("")), tail("--format", format)
+		ofDatabase.stdout.await(t, "a reset, because that is ahead", func(line string) bool { return strings.Contains(line, "\treset\t") })
+		ofService.stdout.await(t, "a reset", func(line string) bool { return strings.Contains(line, "\treset\t") })
+		db.insert(t, "titi", "order.created", `{}`)
+		db.insert(t, "toto", "order.noted", `{}`)
+		first := strconv.FormatInt(db.insert(t, "toto", "order.paid", `{"by": "card"}`), 10)
+		ofDatabase.stdout.await(t, "the event", func(line string) bool { return strings.HasPrefix(line, first) })
+		lost := query[int](t, db, "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'event-piper tail' and datname = current_database()")
+		if lost != 1 {
+			t.Errorf("want one connection of tail, got %d", lost)
+		}
+		last := strconv.FormatInt(db.insert(t, "toto", "order.paid", `{"by": "cash"}`), 10)
+		for _, tail := range []*program{ofService, ofDatabase} {
+			tail.stdout.await(t, "the last event", func(line string) bool { return strings.HasPrefix(line, last) })
+			tail.stop(t)
+		}
+		want, got := ofService.stdout.list(), ofDatabase.stdout.list()
+		if !slices.Equal(got, want) || len(got) != 3 {
+			t.Errorf("%s: want what the service gives:\n%q\ngot:\n%q", format, want, got)
 		}
 	}
 }

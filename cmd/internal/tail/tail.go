@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/event-piper/event-piper/core"
 )
 
 const (
@@ -32,22 +34,29 @@ type Config struct {
 	Consumer, Token string
 	// After is the cursor to start from; empty is from now on.
 	After string
-	// Types and Format are the parameters of the request; empty are the service's own.
-	Types, Format string
+	// Types and Format are those of the service's parameters; empty are all types, and payloads.
+	Types  core.Types
+	Format string
+
+	// Poller, if not nil, is read instead of the service. Source is that of CloudEvents then.
+	Poller core.Poller
+	Source string
 }
 
-// refusal is an answer that waiting does not change.
-type refusal struct{ status string }
-
-func (r refusal) Error() string { return "the service answers " + r.status }
+// refusal is what waiting does not change.
+type refusal struct{ error }
 
 // Run writes a line for each event to out, its id, type and data between tabs, until ctx ends or the service
 // refuses for good. It reconnects with its cursor, and says so to notes.
 func Run(ctx context.Context, c Config, out, notes io.Writer) error {
 	t := &tailer{Config: c, out: out, retry: 2 * time.Second}
+	connect := t.connect
+	if c.Poller != nil {
+		connect = t.poll
+	}
 	for failures := 0; ; failures++ {
 		before := t.After
-		err := t.connect(ctx)
+		err := connect(ctx)
 		var final refusal
 		switch {
 		case ctx.Err() != nil:
@@ -68,6 +77,7 @@ func Run(ctx context.Context, c Config, out, notes io.Writer) error {
 	}
 }
 
+// errOutput reports that nobody takes what is written.
 var errOutput = errors.New("write an event")
 
 type tailer struct {
@@ -83,14 +93,14 @@ func (t *tailer) connect(ctx context.Context) error {
 	quiet := time.AfterFunc(silence, func() { cancel(errors.New("nothing came for a minute")) })
 	defer quiet.Stop()
 	query := url.Values{}
-	for name, value := range map[string]string{"types": t.Types, "format": t.Format} {
+	for name, value := range map[string]string{"types": strings.Join(t.Types, ","), "format": t.Format} {
 		if value != "" {
 			query.Set(name, value)
 		}
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(t.URL, "/")+"/events?"+query.Encode(), nil)
 	if err != nil {
-		return refusal{err.Error()}
+		return refusal{err}
 	}
 	r.Header.Set("Accept", "text/event-stream")
 	for name, value := range map[string]string{"X-Consumer-Id": t.Consumer, "Last-Event-ID": t.After} {
@@ -109,7 +119,7 @@ func (t *tailer) connect(ctx context.Context) error {
 	if status := response.StatusCode; status != http.StatusOK {
 		if status >= 400 && status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout {
 			text, _ := io.ReadAll(io.LimitReader(response.Body, 1000)) // as much as there is
-			return refusal{response.Status + " " + strings.TrimSpace(string(text))}
+			return refusal{fmt.Errorf("the service answers %s %s", response.Status, strings.TrimSpace(string(text)))}
 		}
 		return errors.New(response.Status)
 	}
@@ -117,6 +127,13 @@ func (t *tailer) connect(ctx context.Context) error {
 		return err
 	}
 	return context.Cause(ctx)
+}
+
+func (t *tailer) write(id, kind, data string) error {
+	if _, err := fmt.Fprintf(t.out, "%s\t%s\t%s\n", id, kind, data); err != nil {
+		return fmt.Errorf("%w: %w", errOutput, err)
+	}
+	return nil
 }
 
 // read reads frames (WHATWG HTML, section 9.2.6). The cursor moves when an event has been written, so that a cut
@@ -146,8 +163,8 @@ func (t *tailer) read(body io.Reader, alive func()) error {
 				continue // a comment
 			}
 			if kind != "heartbeat" && len(data) > 0 {
-				if _, err := fmt.Fprintf(t.out, "%s\t%s\t%s\n", id, kind, strings.Join(data, "\n")); err != nil {
-					return fmt.Errorf("%w: %w", errOutput, err)
+				if err := t.write(id, kind, strings.Join(data, "\n")); err != nil {
+					return err
 				}
 			}
 			t.After, kind, data = id, "", nil
