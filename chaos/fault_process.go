@@ -27,14 +27,20 @@ func restartServer(ctx context.Context, w *world, r *rand.Rand) (string, error) 
 	return p.name, w.startAgain(ctx, p)
 }
 
-// startAgain returns when the server delivers, which is when the fault has ended.
+// startAgain returns when the server delivers, which is when the fault has ended. A start that fails is tried again, as
+// whatever runs containers does.
 func (w *world) startAgain(ctx context.Context, p *program) error {
-	if err := p.start(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	return awaitUp(ctx, "http://"+p.address)
+	for askHealth(ctx, "http://"+p.address) != up {
+		if err := p.start(); err != nil {
+			return err
+		}
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return fmt.Errorf("%s does not get ready: %w", p.name, err)
+		}
+	}
+	return nil
 }
 
 // stopServer freezes a server, for longer than the timeouts of its clients at times.

@@ -48,11 +48,12 @@ type program struct {
 	health  string // path
 	log     *os.File
 
-	mu      sync.Mutex
-	cmd     *exec.Cmd     // guarded by mu
-	exited  chan struct{} // guarded by mu: of the cmd
-	killed  bool          // guarded by mu: by us
-	crashes []string      // guarded by mu: ends that nobody asked for
+	mu        sync.Mutex
+	cmd       *exec.Cmd     // guarded by mu
+	exited    chan struct{} // guarded by mu: of the cmd
+	killed    bool          // guarded by mu: by us
+	crashes   []string      // guarded by mu: ends that nobody asked for
+	unstarted []string      // guarded by mu: starts that failed, as they do without the database
 }
 
 // environment is what a program gets besides its settings: PG* variables are about some other database.
@@ -95,12 +96,16 @@ func (p *program) start() error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
-	exited := make(chan struct{})
+	exited, began := make(chan struct{}), time.Now()
 	p.cmd, p.exited, p.killed = cmd, exited, false
 	go func() {
 		err := cmd.Wait()
 		p.mu.Lock()
-		if !p.killed {
+		switch {
+		case p.killed:
+		case cmd.ProcessState.ExitCode() == 1 && time.Since(began) < startLimit:
+			p.unstarted = append(p.unstarted, fmt.Sprintf("%s did not start at %s: %v", p.name, began.Format(time.TimeOnly), err))
+		default:
 			p.crashes = append(p.crashes, fmt.Sprintf("%s ended by itself at %s: %v", p.name, time.Now().Format(time.TimeOnly), err))
 		}
 		p.cmd = nil
@@ -151,11 +156,17 @@ func (p *program) pid() int {
 	return p.cmd.Process.Pid
 }
 
-// ended tells of the ends that nobody asked for.
-func (p *program) ended() []string {
+// startLimit is how long a server may take to start, or to say why it cannot.
+const startLimit = 20 * time.Second
+
+// ended tells of the ends that nobody asked for. Among them are not starts that failed, if the database may have been away.
+func (p *program) ended(away bool) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.crashes
+	if away {
+		return p.crashes
+	}
+	return append(p.crashes, p.unstarted...)
 }
 
 // awaitUp waits until a server says that it delivers.

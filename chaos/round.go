@@ -217,7 +217,7 @@ func (r *round) judge(ctx context.Context, history func(context.Context, *databa
 		r.report.found = append(r.report.found, v.String())
 	}
 	for _, p := range r.world.programs {
-		r.report.found = append(r.report.found, p.ended()...)
+		r.report.found = append(r.report.found, p.ended(r.together > 1)...)
 	}
 	r.report.found = append(r.report.found, r.probe.lies(r.away)...)
 	return nil

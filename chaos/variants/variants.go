@@ -12,7 +12,7 @@ var variants = []variant{
 	{"the floor is that of the last address alone", "session.go", "floor = max(floor, s.follows[i].tail.floor)", "floor = s.follows[i].tail.floor"},
 	{"memory repeats the event at the cursor", "tail.go", "slices.BinarySearchFunc(t.events, cursor+1,", "slices.BinarySearchFunc(t.events, cursor,"},
 	{"memory skips an id after the cursor", "tail.go", "slices.BinarySearchFunc(t.events, cursor+1,", "slices.BinarySearchFunc(t.events, cursor+2,"},
-	{"the cursor moves before the delivery", "session.go", "\tfor i, e := range rest {\n\t\tif s.types", "\tfor i, e := range rest {\n\t\ts.cursor = e.ID\n\t\tif s.types"},
+	{"the cursor moves before the delivery", "cursor.go", "\tfor i, e := range rest {\n\t\tif p.types", "\tfor i, e := range rest {\n\t\tp.cursor = e.ID\n\t\tif p.types"},
 	{"the cursor moves to the position though not all was taken", "session.go", "if n == len(rest) && all {", "if n >= 0 || all {"},
 	{"several addresses: what was cut off counts as taken", "session.go", "rest, all = rest[:limit], false", "rest = rest[:limit]"},
 	{"several addresses: events are not sorted", "session.go", "slices.SortFunc(events, func(a, b *Event) int { return cmp.Compare(a.ID, b.ID) })", "_ = cmp.Compare[int64]\n\t_ = slices.Sort[[]int64]"},
