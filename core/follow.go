@@ -87,11 +87,9 @@ func (h *Hub) follow(ctx context.Context, connected func()) error {
 		return err
 	}
 	defer f.Close()
-	newest, err := f.Newest(timeout)
-	if err != nil {
-		return fmt.Errorf("read the newest position: %w", err)
+	if err := h.begin(timeout, f); err != nil {
+		return err
 	}
-	h.begin(newest)
 	var held heldBack
 	var swept, published time.Time
 	for {
@@ -134,14 +132,23 @@ func letWrite(ctx context.Context, woken int, sinceLast time.Duration) {
 }
 
 // begin takes up the position of a new connection: the newest one at the first start, the one read last
-// afterwards.
-func (h *Hub) begin(newest int64) {
+// afterwards, unless what led there is gone. That its ids are drawn is not enough: a standby that was promoted before it had
+// got everything draws them again, for other events.
+func (h *Hub) begin(ctx context.Context, f Follower) error {
+	standing, err := f.Look(ctx, h.marks.list())
+	if err != nil {
+		return fmt.Errorf("look where the table stands: %w", err)
+	}
+	if standing.Kept < h.marks.last().ID {
+		h.rewind(standing)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	select {
 	case <-h.started:
 	default:
-		h.position = newest
+		h.position = standing.Newest.ID
+		h.marks.add(standing.Newest, time.Now())
 		close(h.started)
 	}
 	for _, t := range h.tails {
@@ -156,6 +163,7 @@ func (h *Hub) begin(newest int64) {
 	h.status.Following = true
 	h.counters.Connections++
 	h.status.LastRead = time.Now()
+	return nil
 }
 
 func (h *Hub) setFollowing(following bool) {
@@ -180,14 +188,14 @@ func (h *Hub) readOnce(ctx context.Context, f Follower, held *heldBack) (more bo
 	}
 	h.waking = h.waking[:0]
 	if r.Sequence < after {
-		newest, err := f.Newest(ctx)
+		standing, err := f.Look(ctx, h.marks.list())
 		if err != nil {
-			return false, fmt.Errorf("read the newest position: %w", err)
+			return false, fmt.Errorf("look where the table stands: %w", err)
 		}
-		h.log.Error("the database went back: it was replaced by an older one", "position", after, "newest", newest)
-		h.rewind(newest)
+		h.rewind(standing)
 		return true, nil
 	}
+	h.marks.add(r.Mark, time.Now())
 	position, wanted := r.Position, h.wanted(r.Events)
 	filled, err := h.fillPayloads(ctx, f, wanted)
 	if err != nil {
@@ -326,18 +334,26 @@ func (h *Hub) evict() {
 	}
 }
 
-// rewind starts over at the newest position of a database that has gone back. Every session looks its
-// cursor up again.
-func (h *Hub) rewind(newest int64) {
+// rewind starts over at the newest position of a database that has lost events. Every session looks its cursor up again,
+// and is told if what led there may be gone.
+func (h *Hub) rewind(s Standing) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	newest := s.Newest.ID
+	h.log.Error("the database went back: it was replaced by an older one, or by a standby that had not got everything",
+		"position", h.position, "kept", s.Kept, "newest", newest)
+	h.lost = loss{after: s.Kept, through: max(h.position, newest), newest: newest, noticed: time.Now()}
+	h.rewinds++
 	h.position = newest
+	h.marks.cut(s.Kept)
+	h.marks.add(s.Newest, time.Now())
 	clear(h.recent)
 	h.recent, h.bytes = nil, 0
 	for _, t := range h.tails {
 		clear(t.events)
-		t.events, t.floor, t.redacted = nil, newest, min(t.redacted, newest)
+		t.events, t.floor, t.redacted, t.given = nil, newest, min(t.redacted, newest), 0
 		for _, f := range t.follows {
+			f.session.history.doubted = f.session.cursor > s.Kept
 			f.session.lookUp()
 		}
 	}

@@ -46,7 +46,7 @@ func held(holds string, release <-chan struct{}) coretest.Faults {
 }
 
 func TestAStoreThatCannotBeFollowedAtTheStartEndsTheHub(t *testing.T) {
-	for _, method := range []string{"Follow", "Newest"} {
+	for _, method := range []string{"Follow", "Look"} {
 		t.Run(method, func(t *testing.T) {
 			w := newWorld(t, roomy)
 			w.SetFaults(failing(method))

@@ -51,6 +51,8 @@ type history struct {
 	behind bool
 	// known reports that the database knows the cursor although it is beyond the hub's position.
 	known bool
+	// doubted reports that what led to the cursor may be lost: the session is told with the next page.
+	doubted bool
 }
 
 // onItsWay reports that a page was asked for and has not been answered.

@@ -43,7 +43,9 @@ type Hub struct {
 	ctx    context.Context // ends with the hub
 	stop   context.CancelFunc
 
-	waking []*Session // owned by Run: what publish returned last, for its memory
+	// Owned by Run.
+	waking []*Session // what publish returned last, for its memory
+	marks  marks      // of what was read
 
 	mu sync.Mutex
 	// All below is guarded by mu.
@@ -54,6 +56,8 @@ type Hub struct {
 	newTails  []*tail   // the tails made since the running read chose its addresses
 	recent    []*Event  // the events of all tails in the order of their ids, oldest first
 	bytes     int       // what recent holds, see weight
+	lost      loss      // what the database lost last
+	rewinds   int       // how often it has lost something
 	sessions  int
 	ids       int64        // the id of the newest session
 	formats   [Formats]int // how many sessions get events in each format
@@ -162,12 +166,14 @@ func (h *Hub) Open(consumer string, cursor int64, types Types, wake func(), topi
 		h.counters.RefusedSessionsOfConsumer++
 		return nil, ErrTooManySessionsOfConsumer
 	}
+	now := time.Now()
+	doubted := cursor > own.given && h.lost.hits(cursor, now)
 	if cursor == FromNow {
 		cursor = h.position
 	}
 	h.ids++
-	s := &Session{hub: h, wake: wake, place: place{cursor: cursor, types: types}, id: h.ids, since: time.Now().UnixNano()}
-	s.history = history{buffer: h.buffer, limit: maxPageEvents, most: maxPageEvents}
+	s := &Session{hub: h, wake: wake, place: place{cursor: cursor, types: types}, id: h.ids, since: now.UnixNano()}
+	s.history = history{buffer: h.buffer, limit: maxPageEvents, most: maxPageEvents, doubted: doubted}
 	s.follows = s.own[:]
 	if len(topics) > 0 {
 		s.follows = make([]follow, 1+len(topics))
@@ -206,6 +212,7 @@ func (h *Hub) close(s *Session) {
 		return
 	}
 	s.closed = true
+	s.give()
 	s.written()
 	s.history.drop()
 	s.owner().owned--

@@ -204,7 +204,9 @@ func TestACursorFromAnInstanceThatIsQuickerIsNotAhead(t *testing.T) {
 
 func TestADatabaseThatWentBackResetsTheSessions(t *testing.T) {
 	in(t, roomy, func(w *world) {
-		ids := w.insert("toto", 10)
+		ids := w.insert("toto", 3)
+		time.Sleep(time.Second)
+		ids = append(ids, w.insert("toto", 7)...)
 		synctest.Wait()
 		live, old := w.open("toto", core.FromNow), w.open("toto", ids[2])
 		live.want("live")

@@ -42,6 +42,7 @@ type request struct {
 	sessions []*Session
 	query    []int
 	known    int64
+	rewinds  int // as of the asking
 }
 
 // ask queues a session for the page after what it has. It runs under the hub's mutex.
@@ -111,8 +112,8 @@ func (p *pager) answer(r request) error {
 // split halves a request.
 func (r request) split() (first, second request) {
 	half := len(r.queries) / 2
-	first = request{queries: r.queries[:half], known: r.known}
-	second = request{queries: r.queries[half:], known: r.known}
+	first = request{queries: r.queries[:half], known: r.known, rewinds: r.rewinds}
+	second = request{queries: r.queries[half:], known: r.known, rewinds: r.rewinds}
 	for i, s := range r.sessions {
 		if q := r.query[i]; q < half {
 			first.sessions, first.query = append(first.sessions, s), append(first.query, q)
@@ -142,7 +143,7 @@ func (p *pager) nextRequest() (r request) {
 		p.readers--
 		return r
 	}
-	r.known = h.position
+	r.known, r.rewinds = h.position, h.rewinds
 	wishes := map[wish]int{}
 	alone := false
 	p.queue = slices.DeleteFunc(p.queue, func(s *Session) bool {
@@ -215,18 +216,23 @@ func (p *pager) deliver(r request, pages []Page) {
 		}
 		query, page := r.queries[r.query[i]], &pages[r.query[i]]
 		reset := page.Reset(query)
+		if s.history.doubted {
+			reset = &ResetError{Reason: Ahead, Oldest: page.Pruned, Newest: page.Newest}
+		}
 		switch {
 		case s.history.stage == recalled || query.After != s.readThrough():
 			s.history.dismiss() // it waits, or has dropped what this page follows
 		case s.redactedAfter(r.known):
 			s.history.dismiss() // the page may have been read before, and will be asked for again
+		case r.rewinds != h.rewinds:
+			s.history.dismiss() // it may end at a position of before
 		case reset == nil:
 			page.owner = s.owner()
 			s.history.arrive(page)
 		default:
 			if s.history.stage == asked {
 				h.counters.reset(reset.Reason)
-				s.failure = reset
+				s.failure, s.history.doubted = reset, false
 			}
 			s.history.dismiss() // the one that has a page will ask again, and be told then
 		}

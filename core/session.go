@@ -115,7 +115,14 @@ func (s *Session) Take(events []*Event, limit, maxBytes int) ([]*Event, error) {
 
 // isHistory reports that what follows a cursor is to be read from the table.
 func (s *Session) isHistory(cursor int64) bool {
-	return cursor < s.floor() || cursor > s.hub.position && !s.history.known
+	return cursor < s.floor() || cursor > s.hub.position && !s.history.known || s.history.doubted
+}
+
+// give notes that the consumer takes the session's cursor away.
+func (s *Session) give() {
+	if own := s.owner(); !s.history.doubted {
+		own.given = max(own.given, s.cursor)
+	}
 }
 
 // floor is the position above which the tails are complete.
@@ -231,6 +238,7 @@ func (s *Session) Keep(bytes int, shared *Event) error {
 	if s.closed {
 		return nil
 	}
+	s.give()
 	s.written()
 	if h.buffer.room(s.owner()) != nil {
 		s.history.park() // others can use the room while this client takes its time

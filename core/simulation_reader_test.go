@@ -25,6 +25,7 @@ type simReader struct {
 	addresses []string
 	topics    []string // what the code under test makes of what it asked for
 	asked     int      // counts
+	lost      bool     // what led to its cursor is gone, and it must be told before it gets anything
 
 	// of its stream, if it has one
 	session *core.Session
@@ -203,6 +204,8 @@ func (r *simReader) got(events []*core.Event, position int64) {
 	for _, e := range events {
 		f := r.s.truth[e.ID]
 		switch {
+		case r.lost:
+			r.s.Errorf("%s: got %d, and is not told that what led to its cursor is gone", r.name, e.ID)
 		case f == nil:
 			r.s.Errorf("%s: got %d, which was not committed", r.name, e.ID)
 		case e.ID <= r.cursor:
@@ -242,7 +245,9 @@ func (r *simReader) reset(reset *core.ResetError) {
 		}
 		justified = justified && reset.Oldest > r.cursor || r.rewound
 	case core.Ahead:
-		justified = r.rewound
+		// A cursor at which the database went on may have been given before.
+		justified = r.rewound || r.cursor <= r.s.backTo
+		r.lost = false
 	}
 	if !justified {
 		r.s.Errorf("%s: a reset from %d: %v", r.name, r.cursor, reset)
@@ -277,10 +282,10 @@ type seamFollower struct {
 	s *simulation
 }
 
-func (f seamFollower) Newest(ctx context.Context) (int64, error) {
+func (f seamFollower) Look(ctx context.Context, known []core.Mark) (core.Standing, error) {
 	f.s.between()
 	defer f.s.between()
-	return f.Follower.Newest(ctx)
+	return f.Follower.Look(ctx, known)
 }
 
 func (f seamFollower) Read(ctx context.Context, after int64, addresses []string) (core.Read, error) {

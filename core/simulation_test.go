@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -99,8 +101,9 @@ type simulation struct {
 	readers []*simReader
 	journal []string
 	tokens  int
-	faulty  bool // wake-ups or calls of the store are disturbed
-	resting int  // unless 0, nothing happens between the steps of an instance
+	faulty  bool  // wake-ups or calls of the store are disturbed
+	backTo  int64 // where the database went back to, at most
+	resting int   // unless 0, nothing happens between the steps of an instance
 }
 
 // instance is a hub over the store, with a seam in each of its calls.
@@ -221,7 +224,7 @@ func (s *simulation) disturb() {
 		s.calm()
 	default:
 		faults := []coretest.Faults{
-			failing("Pages"), failing("Follow", "Read"), failing("FillPayloads", "Wait"), failing("Newest"),
+			failing("Pages"), failing("Follow", "Read"), failing("FillPayloads", "Wait"), failing("Look"),
 			{LoseRings: true}, {RingAfter: 50 * time.Millisecond}, hanging("Pages"), hanging("Read"),
 		}
 		i := s.r.IntN(len(faults))
@@ -252,8 +255,9 @@ func (s *simulation) restart() {
 	go old.stop()
 }
 
-// restore goes back to an older state of the database, while no transaction is open. Every reader looks at it before ids
-// are drawn again: one that comes later may find its cursor passed.
+// restore goes back to an older state of the database, while no transaction is open. Either every reader looks at it before
+// ids are drawn again, or, as in a failover, they are drawn before anybody looks: then who had a cursor with an instance that
+// had read as far must be told.
 func (s *simulation) restore() {
 	s.mu.Lock()
 	for _, tx := range s.open {
@@ -269,9 +273,22 @@ func (s *simulation) restore() {
 		return
 	}
 	to := ids[s.r.IntN(len(ids))]
+	for _, r := range s.readers {
+		r.stream()
+	}
+	s.store.SetFaults(failing("Follow", "Look", "Read", "FillPayloads", "Wait", "Pages"))
+	s.store.Disconnect()
+	s.mu.Unlock()
+	synctest.Wait()
+	s.mu.Lock()
 	s.say("restore to %d", to)
 	s.store.Restore(to)
-	s.store.Disconnect()
+	for _, r := range s.readers {
+		r.lost = r.cursor > to
+	}
+	known := !slices.ContainsFunc(s.readers, func(r *simReader) bool {
+		return r.lost && (r.session == nil || r.at.hub.Load().Status().Position < r.cursor)
+	})
 	for _, id := range ids {
 		if id > to {
 			delete(s.truth, id)
@@ -283,9 +300,20 @@ func (s *simulation) restore() {
 			f.redaction = math.MaxInt64 // nothing tells of it any more
 		}
 	}
+	s.backTo = max(s.backTo, to)
+	if known && s.r.IntN(2) == 0 {
+		tx := &txn{Tx: s.store.Begin(), facts: map[int64]*fact{}}
+		for range 1 + s.r.IntN(2*len(ids)) {
+			s.insert(tx)
+		}
+		maps.Copy(s.truth, tx.facts)
+		s.say("commit %v", keys(tx.facts))
+		tx.Commit()
+	}
 	for _, r := range s.readers {
 		r.rewound = true
 	}
+	s.calm()
 	s.mu.Unlock()
 	time.Sleep(6 * time.Minute) // what hangs is given up
 	for range 5 {
@@ -301,6 +329,9 @@ func (s *simulation) restore() {
 	}
 	s.mu.Lock()
 	for _, r := range s.readers {
+		if r.lost {
+			s.Errorf("%s: is not told that the database went back, its cursor is at %d", r.name, r.cursor)
+		}
 		r.rewound = false
 	}
 	s.resting--

@@ -69,8 +69,8 @@ func (p *Page) Reset(q PageQuery) *ResetError {
 // Follower reads the live end over one connection. It is used by one goroutine; after an error other than
 // ErrUnreadable only Close may be called.
 type Follower interface {
-	// Newest is the newest position.
-	Newest(ctx context.Context) (int64, error)
+	// Look tells where the table stands, and how much of what was read is there still, by its marks.
+	Look(ctx context.Context, known []Mark) (Standing, error)
 
 	// Read returns the events after a position: those of the given addresses with their payloads, except large
 	// ones, or, if addresses is nil, those of all addresses without.
@@ -93,6 +93,8 @@ type Read struct {
 	// Position is where the read ended: at or just below the id of a committed event, or where it began. No
 	// event that was asked for is missing up to it.
 	Position int64
+	// Mark is that of the last event, whoever it is for, if the position moved.
+	Mark Mark
 	// More reports that the read was cut short: there may be more right now.
 	More bool
 	// Sequence is the highest id drawn so far. It is below an earlier position only if the database was

@@ -2,6 +2,7 @@ package postgresql
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"time"
@@ -48,14 +49,38 @@ const (
 	doorbellTimeout = 5 * time.Second
 )
 
-// Newest implements core.Follower.
-func (f *follower) Newest(ctx context.Context) (int64, error) {
-	var now core.Horizon
-	err := attend(ctx, heard(f.Conn), liveSilence, func(ctx context.Context) (err error) {
-		now, err = readHorizon(ctx, f.Conn)
-		return err
+// selectKept tells the stamp of the event $1, and the highest of the positions $2 whose event has the stamp in $3, or was
+// deleted by retention. A stamp is the event's time: nobody can change it, a dump keeps it, and an event that comes to have
+// the id of a lost one was inserted later.
+const selectKept = `
+	select
+		(select pg_catalog.timestamptz_send("timestamp") from events where id = $1),
+		(select coalesce(max(m.id), 0) from rows from (pg_catalog.unnest($2::bigint[]), pg_catalog.unnest($3::bytea[])) as m (id, stamp)
+			where exists (select from events e where e.id = m.id and pg_catalog.timestamptz_send(e."timestamp") = m.stamp)
+				or exists (select from events_pruned p where p.through >= m.id))`
+
+// Look implements core.Follower.
+func (f *follower) Look(ctx context.Context, known []core.Mark) (s core.Standing, err error) {
+	ids, stamps := make([]int64, len(known)), make([][]byte, len(known))
+	for i, m := range known {
+		ids[i], stamps[i] = m.ID, binary.BigEndian.AppendUint64(nil, uint64(m.Stamp)) //nolint:gosec // two's complement on the wire
+	}
+	err = attend(ctx, heard(f.Conn), liveSilence, func(ctx context.Context) error {
+		now, err := readHorizon(ctx, f.Conn)
+		if err != nil {
+			return err
+		}
+		s.Newest.ID = now.Newest
+		var stamp []byte
+		if err := f.QueryRow(ctx, selectKept, now.Newest, ids, stamps).Scan(&stamp, &s.Kept); err != nil {
+			return fmt.Errorf("look for what was read: %w", err)
+		}
+		if stamp != nil {
+			s.Newest.Stamp = bigint(stamp)
+		}
+		return nil
 	})
-	return now.Newest, err
+	return s, err
 }
 
 // Read implements core.Follower. It takes one round trip.
@@ -95,13 +120,14 @@ const (
 	// each use, and IN with OR makes it look the consumers up in a hash table.
 	selectEvents = `
 		select last, id, type, "timestamp", subscriber,
-			case when $2::text[] is not null and ` + small + ` then payload end, amends, traceparent
-		from (
-			select coalesce(
-				(select id from events where id > $1 and id <= least($1::bigint + $3::bigint, watermark) order by id desc limit 1),
-				(select id from events where id > $1 and id <= watermark order by id limit 1)) as last
-			from (select current_setting('event_piper.watermark')::bigint as watermark) w
-			offset 0
+			case when $2::text[] is not null and ` + small + ` then payload end, amends, traceparent, stamp
+		from (select current_setting('event_piper.watermark')::bigint as watermark offset 0) w
+		cross join lateral (
+			(select id as last, "timestamp" as stamp from events
+				where id > $1 and id <= least($1::bigint + $3::bigint, watermark) order by id desc limit 1)
+			union all
+			(select id, "timestamp" from events where id > $1 and id <= watermark order by id limit 1)
+			limit 1
 		) next
 		left join lateral (select * from events where id > $1 and id <= last order by id limit $3) e
 			on $2::text[] is null or subscriber::text in (select pg_catalog.unnest($2::text[]))`
@@ -112,10 +138,8 @@ func collectEvents(rows pgx.Rows, r *core.Read) error {
 	after := r.Position
 	for rows.Next() {
 		v := rows.RawValues()
-		if v[0] == nil {
-			continue // there are none
-		}
 		r.Position = bigint(v[0])
+		r.Mark = core.Mark{ID: r.Position, Stamp: bigint(v[8])}
 		if v[1] == nil {
 			continue // none is wanted
 		}

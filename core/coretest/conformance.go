@@ -34,6 +34,7 @@ func TestStore(t *testing.T, open func(t *testing.T) Harness) {
 		{"retention is reported", (*suite).prunedPages},
 		{"retention above the watermark is no position", (*suite).prunedAboveWatermark},
 		{"a cursor beyond every id is ahead", (*suite).ahead},
+		{"marks tell what is there from what is not", (*suite).marks},
 		{"a read brings the payloads it was asked for", (*suite).payloads},
 		{"payloads are compact and otherwise exact", (*suite).exactPayloads},
 		{"a commit ends a wait", (*suite).commitEndsWait},
@@ -67,9 +68,9 @@ func (s *suite) follow() core.Follower {
 
 func (s *suite) newest(f core.Follower) int64 {
 	s.Helper()
-	newest, err := f.Newest(s.ctx)
+	standing, err := f.Look(s.ctx, nil)
 	s.ok(err)
-	return newest
+	return standing.Newest.ID
 }
 
 func (s *suite) read(f core.Follower, after int64, consumers ...string) core.Read {
@@ -455,6 +456,44 @@ func (s *suite) ahead() {
 			s.Errorf("after %d: reset %v, want one that resumes at %d", after, reset, id)
 		}
 	}
+}
+
+func (s *suite) marks() {
+	f := s.follow()
+	look := func(known ...core.Mark) core.Standing {
+		standing, err := f.Look(s.ctx, known)
+		s.ok(err)
+		return standing
+	}
+	first := s.insert("toto", `1`)[0]
+	marks := []core.Mark{look().Newest}
+	for i := range 3 {
+		s.insert([]string{"toto", "titi", "toto"}[i], `2`)
+		marks = append(marks, s.read(f, marks[i].ID, "toto").Mark)
+	}
+	last := marks[3]
+	if marks[0].ID != first || last.ID != first+3 || last != look().Newest {
+		s.Fatalf("marks %v, and the newest is %v; want them to be of the last events", marks, look().Newest)
+	}
+	if none := s.read(f, last.ID, "toto").Mark; none != (core.Mark{}) {
+		s.Errorf("a read without events has the mark %v, want none", none)
+	}
+	kept := func(what string, want int64, known ...core.Mark) {
+		s.Helper()
+		if got := look(known...).Kept; got != want {
+			s.Errorf("%s: kept through %d, want %d", what, got, want)
+		}
+	}
+	kept("nothing known", 0)
+	kept("all are there", last.ID, marks...)
+	other := core.Mark{ID: last.ID, Stamp: last.Stamp + 1}
+	kept("another has the id of the last", marks[2].ID, marks[0], marks[1], marks[2], other)
+	kept("the last is gone", marks[1].ID, marks[0], marks[1], core.Mark{ID: last.ID + 1, Stamp: last.Stamp})
+	kept("none is there", 0, other)
+	s.ok(s.Redact(s.ctx, last.ID))
+	kept("redacted", last.ID, marks...)
+	s.ok(s.Delete(s.ctx, "toto", marks[2].ID))
+	kept("deleted by retention", marks[1].ID, marks[1])
 }
 
 func (s *suite) payloads() {

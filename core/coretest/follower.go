@@ -2,6 +2,8 @@ package coretest
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,14 +78,22 @@ func (s *Store) Follow(ctx context.Context) (core.Follower, error) {
 	return f, nil
 }
 
-// Newest implements core.Follower.
-func (f *follower) Newest(ctx context.Context) (int64, error) {
-	if err := f.fail(ctx, "Newest", new(int)); err != nil {
-		return 0, err
+// Look implements core.Follower.
+func (f *follower) Look(ctx context.Context, known []core.Mark) (core.Standing, error) {
+	if err := f.fail(ctx, "Look", new(int)); err != nil {
+		return core.Standing{}, err
 	}
-	f.store.mu.Lock()
-	defer f.store.mu.Unlock()
-	return f.store.newest(), nil
+	s := f.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	newest := s.newest()
+	standing := core.Standing{Newest: core.Mark{ID: newest, Stamp: s.stamps[newest]}}
+	for _, m := range known {
+		if stamp, ok := s.stamps[m.ID]; ok && stamp == m.Stamp || slices.ContainsFunc(slices.Collect(maps.Values(s.pruned)), func(through int64) bool { return through >= m.ID }) {
+			standing.Kept = m.ID
+		}
+	}
+	return standing, nil
 }
 
 // Read implements core.Follower.
@@ -113,7 +123,7 @@ func (f *follower) Read(ctx context.Context, after int64, addresses []string) (c
 		if r.More = len(r.Events) == limit; r.More {
 			break
 		}
-		r.Position = e.ID
+		r.Position, r.Mark = e.ID, core.Mark{ID: e.ID, Stamp: s.stamps[e.ID]}
 		if addresses != nil && !selected[e.Consumer] {
 			continue
 		}

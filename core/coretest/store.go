@@ -39,9 +39,11 @@ const (
 type Store struct {
 	mu sync.Mutex
 	// All below is guarded by mu.
-	sequence  int64         // the highest id drawn
-	events    []*core.Event // the visible ones, in order
-	writers   []*Tx         // those in flight that have inserted
+	sequence  int64           // the highest id drawn
+	events    []*core.Event   // the visible ones, in order
+	writers   []*Tx           // those in flight that have inserted
+	stamps    map[int64]int64 // of events
+	stamp     int64           // the last one given
 	pruned    map[string]int64
 	followers map[*follower]struct{}
 	// connections are those of Connect, followers with a part of their own: whether they are armed.
@@ -81,7 +83,7 @@ type Calls struct {
 
 // NewStore returns an empty store.
 func NewStore() *Store {
-	return &Store{pruned: map[string]int64{}, followers: map[*follower]struct{}{}, connections: map[*connection]bool{}}
+	return &Store{stamps: map[int64]int64{}, pruned: map[string]int64{}, followers: map[*follower]struct{}{}, connections: map[*connection]bool{}}
 }
 
 // SetFaults replaces the faults.
@@ -132,6 +134,7 @@ func (s *Store) Delete(consumer string, through int64) {
 		gone := e.Consumer == consumer && e.ID <= through
 		if gone {
 			s.pruned[consumer] = max(s.pruned[consumer], e.ID)
+			delete(s.stamps, e.ID)
 		}
 		return gone
 	})
@@ -143,6 +146,7 @@ func (s *Store) Restore(sequence int64) {
 	defer s.mu.Unlock()
 	s.sequence = sequence
 	s.events = slices.DeleteFunc(s.events, func(e *core.Event) bool { return e.ID > sequence })
+	maps.DeleteFunc(s.stamps, func(id, _ int64) bool { return id > sequence })
 	maps.DeleteFunc(s.pruned, func(_ string, through int64) bool { return through > sequence })
 	s.ring()
 }

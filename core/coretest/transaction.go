@@ -96,6 +96,8 @@ func (tx *Tx) Commit() {
 	for _, e := range tx.rows {
 		i, _ := slices.BinarySearchFunc(s.events, e.ID, func(e *core.Event, id int64) int { return cmp.Compare(e.ID, id) })
 		s.events = slices.Insert(s.events, i, e)
+		s.stamp++
+		s.stamps[e.ID] = s.stamp
 	}
 	tx.end()
 }

@@ -24,7 +24,9 @@ type stuckStore struct {
 }
 
 func (s stuckStore) Follow(context.Context) (core.Follower, error) { return s, nil }
-func (s stuckStore) Newest(context.Context) (int64, error)         { return 5, nil }
+func (s stuckStore) Look(context.Context, []core.Mark) (core.Standing, error) {
+	return core.Standing{Newest: core.Mark{ID: 5}}, nil
+}
 func (s stuckStore) FillPayloads(context.Context, []*core.Event) (int, error) {
 	return 0, nil
 }

@@ -1,0 +1,128 @@
+package core_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/event-piper/event-piper/core"
+	"github.com/event-piper/event-piper/core/coretest"
+)
+
+// failOver has the instance come back to a database that has lost what is after a position, and passed that again.
+func (w *world) failOver(kept int64, events int) {
+	w.Helper()
+	w.SetFaults(failing("Follow", "Read", "Pages"))
+	w.Restore(kept)
+	w.insert("toto", events)
+	w.Disconnect()
+	w.SetFaults(coretest.Faults{})
+	time.Sleep(2 * time.Second)
+}
+
+// Their ids are drawn again, so that the sequence is not behind what was read.
+func TestLostEventsAreToldThoughTheirIdsAreThereAgain(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		w.insert("toto", 5)
+		time.Sleep(time.Second)
+		live, old := w.open("toto", core.FromNow), w.open("toto", 4)
+		w.insert("toto", 3)
+		live.want("before", 6, 7, 8)
+		w.failOver(5, 6)
+		live.wantReset("the live session", core.ResetError{Reason: core.Ahead, Newest: 11})
+		old.want("the session with a cursor that still holds", 5, 6, 7, 8, 9, 10, 11)
+		w.insert("toto", 1)
+		live.want("live again", 12)
+
+		w.Disconnect()
+		time.Sleep(2 * time.Second)
+		w.insert("toto", 1)
+		live.want("over a new connection to the same database", 13)
+	})
+}
+
+func TestAFailoverThatLostNothingIsNotTold(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		w.insert("toto", 5)
+		synctest.Wait()
+		live := w.open("toto", core.FromNow)
+		w.insert("toto", 3)
+		live.want("before", 6, 7, 8)
+		w.failOver(8, 2)
+		live.want("after", 9, 10)
+		if stats := w.hub.Stats(); stats.ResetsAhead != 0 {
+			t.Errorf("%d resets, want none", stats.ResetsAhead)
+		}
+	})
+}
+
+// What retention has deleted was there.
+func TestAPositionThatRetentionHasDeletedIsNotLost(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		w.insert("toto", 5)
+		synctest.Wait()
+		live := w.open("toto", core.FromNow)
+		synctest.Wait()
+		w.Delete("toto", 5)
+		w.Disconnect()
+		time.Sleep(2 * time.Second)
+		w.insert("toto", 1)
+		live.want("after", 6)
+	})
+}
+
+// Between two polls no session has the cursor.
+func TestAPollThatComesAfterALossIsTold(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		poll := func(after int64, limit int) (core.Batch, *core.ResetError) {
+			t.Helper()
+			batch, err := w.hub.Poll(context.Background(), core.Poll{Consumer: "toto", After: after, Limit: limit})
+			reset, _ := errors.AsType[*core.ResetError](err)
+			if err != nil && reset == nil {
+				t.Fatal(err)
+			}
+			batch.Release()
+			return batch, reset
+		}
+		w.insert("toto", 5)
+		time.Sleep(time.Second)
+		w.insert("toto", 3)
+		synctest.Wait()
+		w.failOver(5, 6)
+		if _, reset := poll(8, 10); reset == nil || reset.Reason != core.Ahead || reset.Newest != 11 {
+			t.Fatalf("a poll with a cursor of before: %v, want it ahead of 11", reset)
+		}
+		// Who reads through all of it has cursors there that are of now.
+		for after := range int64(11) {
+			if batch, reset := poll(after, 1); reset != nil || batch.Cursor != after+1 {
+				t.Fatalf("a poll of one event after %d: %v and cursor %d, want the next", after, reset, batch.Cursor)
+			}
+		}
+		time.Sleep(6 * time.Minute)
+		if _, reset := poll(8, 10); reset != nil {
+			t.Errorf("a poll long after: %v, want none", reset)
+		}
+	})
+}
+
+// A page that was asked for before may end at a position of before.
+func TestAPageThatWasAskedForBeforeALossIsReadAgain(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		w.insert("toto", 5)
+		time.Sleep(time.Second)
+		w.insert("toto", 3)
+		time.Sleep(time.Second)
+		w.SetFaults(hanging("Pages"))
+		old := w.open("toto", 2)
+		old.want("nothing yet")
+		w.Restore(5)
+		w.insert("toto", 6)
+		w.Disconnect()
+		time.Sleep(2 * time.Second)
+		w.SetFaults(coretest.Faults{})
+		time.Sleep(10 * time.Minute)
+		old.want("history", 3, 4, 5, 6, 7, 8, 9, 10, 11)
+	})
+}
