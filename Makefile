@@ -6,6 +6,8 @@ HADOLINT_VERSION      := 2.15.1
 KUBERNETES_VALIDATE_VERSION := 1.37.0
 SAM_VERSION           := 1.170.0
 CFN_LINT_VERSION      := 1.58.0
+GORELEASER_VERSION    := v2.15.1
+SYFT_VERSION          := v1.57.1
 
 TOOLS := $(CURDIR)/.tools
 GO    ?= go
@@ -139,6 +141,25 @@ test-images: ## build and start compose.yaml, receive an event, stop (deploy/doc
 $(TOOLS)/docker/cli-plugins/docker-compose:
 	dir=$$($(GO) mod download -json github.com/docker/compose/v2@$(COMPOSE_VERSION) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p') && \
 		$(GO) build -C "$$dir" -trimpath -ldflags "-s -w -X github.com/docker/compose/v2/internal.Version=$(COMPOSE_VERSION)" -o $@ ./cmd
+
+## Release
+
+# Not part of .ci/run: to build goreleaser takes many minutes.
+.PHONY: release-check
+release-check: $(TOOLS)/bin/goreleaser-$(GORELEASER_VERSION) ## check .goreleaser.yaml and build what a tag would release, but for images and bills of materials
+	$< check
+	$< release --snapshot --clean --skip=docker,sbom,publish
+
+.PHONY: release
+release: $(TOOLS)/bin/goreleaser-$(GORELEASER_VERSION) $(TOOLS)/bin/syft # called by the workflow on tags
+	PATH=$(TOOLS)/bin:$$PATH $< release --clean
+
+$(TOOLS)/bin/goreleaser-$(GORELEASER_VERSION):
+	GOBIN=$(TOOLS)/bin $(GO) install github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION)
+	mv $(TOOLS)/bin/goreleaser $@
+
+$(TOOLS)/bin/syft:
+	GOBIN=$(TOOLS)/bin $(GO) install github.com/anchore/syft/cmd/syft@$(SYFT_VERSION)
 
 ## AWS Lambda
 
