@@ -59,6 +59,9 @@ func (s *Session) SetView(v View) {
 // owner is the tail of the consumer's own address, which what the session holds is counted for.
 func (s *Session) owner() *tail { return s.follows[0].tail }
 
+// Consumer is whose session it is.
+func (s *Session) Consumer() string { return s.owner().address }
+
 // Take appends the next events to events and returns them: up to limit events whose payloads are up to
 // maxBytes, or one larger event. It returns none when there is nothing to read yet; wake tells when to try
 // again.

@@ -14,7 +14,6 @@ import (
 
 	"github.com/event-piper/event-piper/cmd/internal/service"
 	"github.com/event-piper/event-piper/core/settings"
-	"github.com/event-piper/event-piper/core/web"
 	"github.com/event-piper/event-piper/openapi"
 	"github.com/event-piper/event-piper/postgresql"
 )
@@ -39,7 +38,7 @@ func run(args []string) error {
 		return errors.New("DATABASE_URL is not set")
 	}
 	return service.Run(&c, service.Program{Name: "event-piper poll", Routes: func(s *service.Service) error {
-		openapi.Register(s.Mux, openapi.Config{Poller: web.CountEvents(s.Hub), Authenticate: s.Authenticate, Log: s.Log, Settings: c.Events})
+		openapi.Register(s.Mux, openapi.Config{Poller: s.Poller, Authenticate: s.Authenticate, Log: s.Log, Settings: c.Events})
 		return nil
 	}})
 }

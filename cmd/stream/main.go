@@ -32,7 +32,6 @@ import (
 	"github.com/event-piper/event-piper/cmd/internal/service"
 	"github.com/event-piper/event-piper/core/settings"
 	"github.com/event-piper/event-piper/core/sse"
-	"github.com/event-piper/event-piper/core/web"
 	"github.com/event-piper/event-piper/openapi"
 	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/devdb"
@@ -133,12 +132,13 @@ func forgetEnvironment() {
 
 func (c *config) routes(s *service.Service) error {
 	c.sse.MaxTopics, c.sse.Source = c.Events.MaxTopics, c.Events.Source
+	c.sse.Delivered = s.Deliveries.Func("sse")
 	streams, err := sse.NewServer(c.sse, s.Hub, s.Log, s.Metrics.Observe)
 	if err != nil {
 		return err
 	}
 	s.Mux.Handle("GET /events", streams.Handler(s.Authenticate))
-	openapi.Register(s.Mux, openapi.Config{Poller: web.CountEvents(s.Hub), Authenticate: s.Authenticate, Log: s.Log, Settings: c.Events, Streams: true})
+	openapi.Register(s.Mux, openapi.Config{Poller: s.Poller, Authenticate: s.Authenticate, Log: s.Log, Settings: c.Events, Streams: true})
 	s.Metrics.Streams(streams.Stats())
 	if c.hasConsole() {
 		c.registerConsole(s)

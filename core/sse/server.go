@@ -31,6 +31,8 @@ type Config struct {
 	MaxTopics int
 	// Source is the source of CloudEvents, a URI reference.
 	Source string
+	// Delivered, if set, is told of each event with a traceparent that is about to be written to a consumer.
+	Delivered func(consumer string, e *core.Event)
 	// Plain has every stream written by its handler's goroutine, where connections cannot be taken over.
 	Plain bool
 }
@@ -181,8 +183,15 @@ func (s *Server) refuse(w http.ResponseWriter, err error) {
 }
 
 // delivered counts events that are about to be written.
-func (s *Server) delivered(events []*core.Event) {
+func (s *Server) delivered(session *core.Session, events []*core.Event) {
 	s.stats.Events.Add(int64(len(events)))
+	if s.config.Delivered != nil {
+		for _, e := range events {
+			if e.Traceparent != "" {
+				s.config.Delivered(session.Consumer(), e)
+			}
+		}
+	}
 	if s.observe != nil && events[0].Live {
 		// A timestamp from before or after what can be written, which is read as the year 1 or 9999, says nothing.
 		if d := time.Since(events[0].Timestamp); d != math.MaxInt64 && d != math.MinInt64 {

@@ -98,7 +98,7 @@ func (st *stream) next(scratch *scratch) (chunk []byte, done bool) {
 	}
 	if len(events) > 0 {
 		st.access.Events += int64(len(events))
-		st.server.delivered(events)
+		st.server.delivered(st.session, events)
 		clear(events)
 	}
 	return chunk, false

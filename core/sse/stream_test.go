@@ -554,7 +554,7 @@ func TestATimestampBeyondWhatCanBeWrittenIsNoAge(t *testing.T) {
 	for _, ts := range []time.Time{
 		time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC), time.Now(),
 	} {
-		s.delivered([]*core.Event{{ID: 1, Timestamp: ts, Live: true}})
+		s.delivered(nil, []*core.Event{{ID: 1, Timestamp: ts, Live: true}})
 	}
 	if len(ages) != 1 || ages[0] > time.Hour {
 		t.Errorf("observed %v, want the age of the event of now alone", ages)

@@ -26,6 +26,7 @@ import (
 	"github.com/event-piper/event-piper/core/health"
 	"github.com/event-piper/event-piper/core/metrics"
 	"github.com/event-piper/event-piper/core/settings"
+	"github.com/event-piper/event-piper/core/tracing"
 	"github.com/event-piper/event-piper/core/web"
 	"github.com/event-piper/event-piper/openapi"
 	"github.com/event-piper/event-piper/postgresql"
@@ -95,6 +96,10 @@ type Service struct {
 	Health  *health.Health
 	Metrics *metrics.Metrics
 	Mux     *http.ServeMux
+	// Poller answers polls from the hub.
+	Poller core.Poller
+	// Deliveries is told what is delivered; nil if nobody wants to know.
+	Deliveries *tracing.Deliveries
 	// Authenticate puts the consumer into a request's context or refuses the request.
 	Authenticate func(http.Handler) http.Handler
 	// Drain ends streams while the service stops, and Close what is left of them; both may be nil.
@@ -219,12 +224,19 @@ func Run(c *Config, p Program) error {
 
 	defer c.CloudWatch.Every(time.Minute, reported(hub))()
 
+	deliveries, err := tracing.Open(kill, p.Name, version(), log)
+	if err != nil {
+		return err
+	}
+	defer deliveries.Close()
+
 	m := metrics.New(version())
 	m.Hub(hub)
 	s := &Service{
 		Log: log, Version: version(), Hub: hub, Mux: http.NewServeMux(), Metrics: m,
 		Health:       &health.Health{Down: func(*http.Request) string { return hub.Down() }},
 		Authenticate: c.Web.Authenticate(authenticator, m.Refused),
+		Deliveries:   deliveries, Poller: deliveries.Poller(web.CountEvents(hub)),
 	}
 	forOperators := s.Mux
 	if manage != nil {
