@@ -80,24 +80,39 @@ func execAfter(t *testing.T, dsn, sql string) {
 
 func TestEveryWayToReadMindsItsOwnParameters(t *testing.T) {
 	t.Parallel()
-	dsn := pgtest.Empty(t)
-	conn := connect(t, dsn)
-	for name, value := range map[string]string{
+	parameters := map[string]string{
 		"default_transaction_isolation": "serializable", "default_transaction_read_only": "on", "default_transaction_deferrable": "on",
 		"statement_timeout": "500", "lock_timeout": "500", "idle_in_transaction_session_timeout": "1s", "row_security": "off",
 		"DateStyle": "SQL, DMY", "IntervalStyle": "iso_8601", "bytea_output": "escape", "plan_cache_mode": "force_custom_plan",
 		"standard_conforming_strings": "off", "client_encoding": "LATIN1", "TimeZone": "Asia/Tokyo", "extra_float_digits": "-5",
-	} {
-		exec(t, conn, fmt.Sprintf("alter database %s set %s = '%s'", query[string](t, conn, "select current_database()"), name, value))
+		"idle_session_timeout": "10s", "session_replication_role": "replica", "jit": "on", "jit_above_cost": "0",
+		"enable_indexscan": "off", "enable_indexonlyscan": "off", "enable_nestloop": "off", "enable_sort": "off", "enable_hashagg": "off",
 	}
-	if _, _, err := postgresql.Migrate(t.Context(), dsn); err != nil {
-		t.Fatal(err)
-	}
-	exec(t, conn, insert)
-	for what, read := range ways(t, dsn) {
-		if err := read(t.Context()); err != nil {
-			t.Errorf("%s: %v", what, err)
-		}
+	for _, of := range []string{"database", "role"} {
+		t.Run(of, func(t *testing.T) {
+			t.Parallel()
+			dsn := pgtest.Empty(t)
+			conn := connect(t, dsn)
+			whose := "database " + query[string](t, conn, "select current_database()")
+			if of == "role" { // whose parameters win over the database's, and go with it
+				whose = "role " + query[string](t, conn, "select quote_ident(current_user)") + " in " + whose
+			}
+			for name, value := range parameters {
+				exec(t, conn, fmt.Sprintf("alter %s set %s = '%s'", whose, name, value))
+			}
+			if version(t, conn) >= 17 {
+				exec(t, conn, "alter "+whose+" set transaction_timeout = '500'")
+			}
+			if _, _, err := postgresql.Migrate(t.Context(), dsn); err != nil {
+				t.Fatal(err)
+			}
+			exec(t, conn, insert)
+			for what, read := range ways(t, dsn) {
+				if err := read(t.Context()); err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+		})
 	}
 }
 
