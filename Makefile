@@ -12,8 +12,6 @@ SYFT_VERSION          := v1.57.1
 TOOLS := $(CURDIR)/.tools
 GO    ?= go
 
-export GOTOOLCHAIN ?= local
-
 .DEFAULT_GOAL := help
 
 .PHONY: help

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -66,5 +67,36 @@ func TestOneLine(t *testing.T) {
 				t.Errorf("oneLine = %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestAHomeThatCannotBeWrittenIsNoCache(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir) // which a supervisor changes
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, home := range []string{"", filepath.Join(file, "cache")} {
+		c, err := newCluster(job{Cache: home})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.remove()
+		if c.Cache != filepath.Join(c.dir, "cache") {
+			t.Errorf("%q: want a temporary cache, got %q", home, c.Cache)
+		}
+	}
+	if !writable(filepath.Join(dir, "new", "cache")) {
+		t.Error("want a directory made where there can be one")
+	}
+}
+
+func TestWithoutANetworkTheCuresAreNamed(t *testing.T) {
+	got := oneLine(errors.New("unable to connect to https://repo1.maven.org/maven2"))
+	for _, cure := range []string{"install one", "DATABASE_URL", "reach that host"} {
+		if !strings.Contains(got, cure) {
+			t.Errorf("want %q in %q", cure, got)
+		}
 	}
 }

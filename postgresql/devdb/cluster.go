@@ -79,8 +79,24 @@ func newCluster(j job) (*cluster, error) {
 	}
 	if c.Binaries == "" {
 		c.Binaries = filepath.Join(c.dir, "postgresql")
+		if !writable(c.Cache) {
+			c.Cache = filepath.Join(c.dir, "cache") // downloaded again next time, then
+		}
 	}
 	return c, nil
+}
+
+// writable reports whether a directory, which it makes if need be, takes a new file.
+func writable(dir string) bool {
+	if dir == "" || os.MkdirAll(dir, 0o700) != nil {
+		return false
+	}
+	file, err := os.CreateTemp(dir, "try-")
+	if err != nil {
+		return false
+	}
+	_ = file.Close()
+	return os.Remove(file.Name()) == nil
 }
 
 // create starts the server for the first time: it finds the port, and sees to the database.
@@ -240,6 +256,9 @@ func lostPort(err error) bool {
 // worst, complaint of PostgreSQL or one of its tools.
 func oneLine(err error) string {
 	text := strings.TrimSpace(err.Error())
+	if strings.Contains(text, "unable to connect to https://") {
+		return text + ", and no PostgreSQL is installed: install one, or set DATABASE_URL, or let this machine reach that host"
+	}
 	for _, mark := range []string{"PANIC:", "FATAL:", "error:"} {
 		if i := strings.LastIndex(text, mark); i >= 0 {
 			complaint, _, _ := strings.Cut(text[i+len(mark):], "\n")
