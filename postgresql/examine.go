@@ -90,8 +90,13 @@ func examineWriters(ctx context.Context, conn *pgx.Conn, note func(bool, string,
 func examineHistory(ctx context.Context, conn *pgx.Conn, note func(bool, string, ...any)) {
 	var size int64
 	var oldest *time.Time
+	var unreachable bool
 	err := conn.QueryRow(ctx, `select pg_total_relation_size('events'),
-		(select case when isfinite("timestamp") then "timestamp" end from events order by id limit 1)`).Scan(&size, &oldest)
+		(select case when isfinite("timestamp") then "timestamp" end from events order by id limit 1),
+		exists (select from events where id <= 0)`).Scan(&size, &oldest, &unreachable)
+	if unreachable {
+		note(true, "events have ids below 1, which no cursor leads to: their inserts chose ids (overriding system value); delete them and insert them anew")
+	}
 	switch {
 	case err != nil:
 		note(true, "look at the history: %v", err)

@@ -30,6 +30,10 @@ func TestExamineFindsWhatIsWrong(t *testing.T) {
 	if got := problems(t, dsn); got != "" {
 		t.Errorf("an event of no time: found %q", got)
 	}
+	exec(t, conn, "insert into events (id, type, subscriber, payload) overriding system value values (0, 'insert', 'toto', '1')")
+	if got := problems(t, dsn); !strings.Contains(got, "ids below 1") {
+		t.Errorf("an event that no cursor leads to: found %q", got)
+	}
 	exec(t, conn, "alter table events alter id set cache 50")
 	if got := problems(t, dsn); !strings.Contains(got, "caches 50 ids") {
 		t.Errorf("ids drawn ahead: found %q", got)
