@@ -35,7 +35,7 @@ func (v variant) try(ctx context.Context, root string, seeds int) result {
 		return result{said: fmt.Sprintf("%q stands %d times in %s, want once", v.old, n, v.file)}
 	}
 	broken := filepath.Join(dir, "broken.go")
-	if err := os.WriteFile(broken, []byte(strings.Replace(string(source), v.old, v.changed, 1)), 0o600); err != nil {
+	if err := os.WriteFile(broken, []byte(strings.Replace(string(source), v.old, v.changed, 1)), 0o600); err != nil { //nolint:gosec // the folder is a temporary one of this run
 		return result{said: err.Error()}
 	}
 	test, err := build(ctx, root, dir, map[string]string{path: broken})
@@ -77,7 +77,7 @@ var (
 func simulate(ctx context.Context, test string, seeds int) result {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	cmd := exec.CommandContext(ctx, test, "-test.run", "^TestSimulation$", "-test.v", "-test.timeout", "1h") //nolint:gosec // built before
+	cmd := exec.CommandContext(ctx, test, "-test.run", "^TestSimulation$", "-test.v", "-test.timeout", "1h")
 	cmd.Env = append(os.Environ(), fmt.Sprint("SEEDS=", seeds))
 	output, err := cmd.StdoutPipe()
 	if err != nil {
