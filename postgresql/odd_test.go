@@ -85,7 +85,7 @@ func TestEveryWayToReadMindsItsOwnParameters(t *testing.T) {
 		"statement_timeout": "500", "lock_timeout": "500", "idle_in_transaction_session_timeout": "1s", "row_security": "off",
 		"DateStyle": "SQL, DMY", "IntervalStyle": "iso_8601", "bytea_output": "escape", "plan_cache_mode": "force_custom_plan",
 		"standard_conforming_strings": "off", "client_encoding": "LATIN1", "TimeZone": "Asia/Tokyo", "extra_float_digits": "-5",
-		"idle_session_timeout": "10s", "session_replication_role": "replica", "jit": "on", "jit_above_cost": "0",
+		"idle_session_timeout": "10s", "session_replication_role": "replica",
 		"enable_indexscan": "off", "enable_indexonlyscan": "off", "enable_nestloop": "off", "enable_sort": "off", "enable_hashagg": "off",
 	}
 	for _, of := range []string{"database", "role"} {
@@ -101,7 +101,7 @@ func TestEveryWayToReadMindsItsOwnParameters(t *testing.T) {
 				exec(t, conn, fmt.Sprintf("alter %s set %s = '%s'", whose, name, value))
 			}
 			if version(t, conn) >= 17 {
-				exec(t, conn, "alter "+whose+" set transaction_timeout = '500'")
+				exec(t, conn, "alter "+whose+" set transaction_timeout = '5s'")
 			}
 			if _, _, err := postgresql.Migrate(t.Context(), dsn); err != nil {
 				t.Fatal(err)
