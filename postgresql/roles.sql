@@ -13,6 +13,7 @@
 begin;
 
 -- Until PostgreSQL 15 everybody might create objects in the schema public, beside the functions that are trusted there.
+-- Only the schema's owner can take that back: for another, PostgreSQL warns here, and an administrator has to do it.
 select format('revoke create on schema %I from public', current_schema()) \gexec
 
 -- Applications: events are appended and never changed. The triggers do the rest with the owner's rights.

@@ -38,7 +38,7 @@ func TestTheRolesAreSetUpByAnyOwner(t *testing.T) {
 	for _, step := range []struct{ what, inAdmin, database, inDatabase string }{
 		{"with CREATEROLE, in a schema of its own", "alter role plain createrole", "own", `create schema "an-other" authorization plain`},
 		{"without, where the roles exist", "alter role plain nocreaterole", "later", `create schema "an-other" authorization plain`},
-		{"in somebody else's schema public", "select 1", "public", "grant create on schema public to plain"},
+		{"in somebody else's schema public", "select 1", "public", "revoke create on schema public from public; grant create on schema public to plain"},
 	} {
 		exec(t, admin, step.inAdmin)
 		exec(t, admin, "create database "+step.database+" template template0")
