@@ -15,12 +15,14 @@ const dataException = "22"
 // ErrRefused is wrapped by an error that says what is wrong with an event, in words for everybody.
 var ErrRefused = errors.New("the event is refused")
 
-// Insert inserts one event, as its own transaction. It needs no right to read.
-func Insert(ctx context.Context, dsn, subscriber, kind, payload string) error {
+// Insert inserts one event, as its own transaction. It needs no right to read. Login, if it is not nil, gives the user and
+// the password.
+func Insert(ctx context.Context, dsn string, login Login, subscriber, kind, payload string) error {
 	t, err := parseDSN("DATABASE_URL", dsn, "event-piper insert")
 	if err != nil {
 		return err
 	}
+	t.login = login
 	l, err := reach(ctx, t, false)
 	if err != nil {
 		return err

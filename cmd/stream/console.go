@@ -22,7 +22,7 @@ func (c *config) registerConsole(s *service.Service) {
 	if c.devDSN != "" {
 		c.Web.KeepBodies = true
 		page.Insert = func(ctx context.Context, subscriber, typ, payload string) error {
-			return postgresql.Insert(ctx, c.devDSN, subscriber, typ, payload)
+			return postgresql.Insert(ctx, c.devDSN, nil, subscriber, typ, payload)
 		}
 	}
 	console.Register(s.Mux, page)

@@ -11,17 +11,20 @@ import (
 	"github.com/event-piper/event-piper/cmd/internal/service"
 	"github.com/event-piper/event-piper/core/settings"
 	"github.com/event-piper/event-piper/postgresql"
+	"github.com/event-piper/event-piper/postgresql/awslogin"
 )
 
 // runDoctor looks at a database, a service, or both, and says what to do about what it finds.
 func runDoctor(args []string) error {
 	var c doctor.Config
 	var database postgresql.Config
-	s := settings.New("stream doctor", `Looks at the database of DATABASE_URL and, if a URL is given, at the service there and what is in front of it.
+	var login awslogin.Config
+	s := settings.New("stream doctor", `Looks at the database, if one is named, and at the service at URL and what is in front of it, if one is given.
 The exit code is 1 if there is something to mend.`)
 	s.Takes("[URL]")
 	s.Secret(&database.URL, "DATABASE_URL", "PostgreSQL connection string of the service.")
 	s.Secret(&database.ListenURL, "DATABASE_LISTEN_URL", "The same database without a pooler in transaction mode.")
+	login.Define(s)
 	s.Prefix(prefix)
 	s.String(&c.Consumer, "CONSUMER", "doctor", "Consumer to ask as.")
 	s.Secret(&c.Token, "TOKEN", "Bearer token to send instead, for AUTH=jwt.")
@@ -30,8 +33,9 @@ The exit code is 1 if there is something to mend.`)
 		return err
 	}
 	c.URL = s.Arg(0)
-	if c.URL == "" && !postgresql.Named(database.URL) {
-		return settings.Usage("doctor takes DATABASE_URL, the URL of a service, or both")
+	named := postgresql.Named(database.URL) || login.Named()
+	if c.URL == "" && !named {
+		return settings.Usage("doctor takes DATABASE_URL or DATABASE_SECRET_ARN, the URL of a service, or both")
 	}
 	problems := 0
 	show := func(of string, findings []postgresql.Finding) {
@@ -46,9 +50,14 @@ The exit code is 1 if there is something to mend.`)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second+c.Watch)
 	defer cancel()
-	if postgresql.Named(database.URL) {
+	if named {
 		database.Name, database.Pagers = "event-piper doctor", 1
-		show("database", postgresql.Examine(ctx, database))
+		var err error
+		if database.URL, database.Login, err = login.Open(ctx, database.URL); err != nil {
+			show("database", []postgresql.Finding{{Problem: true, Text: err.Error()}})
+		} else {
+			show("database", postgresql.Examine(ctx, database))
+		}
 	}
 	if c.URL != "" {
 		show("service", doctor.Visit(ctx, c))

@@ -10,16 +10,19 @@ import (
 
 	"github.com/event-piper/event-piper/core/settings"
 	"github.com/event-piper/event-piper/postgresql"
+	"github.com/event-piper/event-piper/postgresql/awslogin"
 	"github.com/event-piper/event-piper/postgresql/devdb"
 )
 
 // runInsert inserts one event, for people and scripts on machines without psql.
 func runInsert(args []string) error {
 	var dsn string
+	var login awslogin.Config
 	s := settings.New("stream insert", `Inserts one event. The payload is JSON; - reads it from standard input.
-Without DATABASE_URL it goes to the development PostgreSQL of "stream".`)
+Where no database is named, it goes to the development PostgreSQL of "stream".`)
 	s.Takes("consumer", "type", "payload")
 	s.Secret(&dsn, "DATABASE_URL", "PostgreSQL connection string; what it leaves out is taken from libpq's PG* variables.")
+	login.Define(s)
 	if err := s.Parse(args, os.Getenv); err != nil {
 		return err
 	}
@@ -37,11 +40,15 @@ Without DATABASE_URL it goes to the development PostgreSQL of "stream".`)
 	if !json.Valid([]byte(payload)) {
 		return settings.Usage("the payload is not JSON: %.100s", payload)
 	}
-	if !postgresql.Named(dsn) {
+	if !postgresql.Named(dsn) && !login.Named() {
 		forgetEnvironment()
 		dsn = devdb.DSN(devDatabasePort)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	return postgresql.Insert(ctx, dsn, s.Arg(0), s.Arg(1), payload)
+	dsn, as, err := login.Open(ctx, dsn)
+	if err != nil {
+		return err
+	}
+	return postgresql.Insert(ctx, dsn, as, s.Arg(0), s.Arg(1), payload)
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -461,4 +462,35 @@ func TestTailOfADatabase(t *testing.T) {
 			t.Errorf("%s: want what the service gives:\n%q\ngot:\n%q", format, want, got)
 		}
 	}
+}
+
+// TestCommandsTakeTheSecret names the database by nothing but a secret of AWS, to every command that uses one.
+func TestCommandsTakeTheSecret(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Empty(t)
+	const arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:events-AbCdEf"
+	manager := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var ask struct{ SecretID string }
+		if err := json.NewDecoder(r.Body).Decode(&ask); err != nil || ask.SecretID != arn {
+			t.Errorf("want a question about the secret, got %+v, %v", ask, err)
+		}
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		_ = json.NewEncoder(w).Encode(map[string]string{"ARN": arn, "SecretString": dsn})
+	}))
+	t.Cleanup(manager.Close)
+	command := func(args ...string) *program {
+		return launch(t, "stream", args, "DATABASE_SECRET_ARN="+arn, "AWS_ENDPOINT_URL_SECRETS_MANAGER="+manager.URL, "AWS_REGION=eu-central-1",
+			"AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=EXAMPLEKEY", "NO_PROXY=127.0.0.1")
+	}
+	for _, args := range [][]string{
+		{"migrate"},
+		{"doctor"},
+		{"insert", "toto", "order.created", `{"order": 1}`},
+		{"prune", "--older-than", "720h"},
+	} {
+		command(args...).exit(t, 0)
+	}
+	tail := command("tail", "toto", "--after", "0")
+	tail.stdout.await(t, "the event that was inserted", func(line string) bool { return line == "1\torder.created\t{\"order\":1}" })
+	tail.stop(t)
 }
