@@ -40,6 +40,7 @@ var scenarios = []struct {
 	{"replay", replay},
 	{"herd", herd},
 	{"poll", polls},
+	{"scaling", scaling},
 	{"attacks", attacks},
 }
 
