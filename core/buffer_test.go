@@ -291,6 +291,51 @@ func TestAPageThatCannotBeReadFailsItsSessionsAlone(t *testing.T) {
 	})
 }
 
+// A read that is split may also fail for a reason of its own halfway: who has no answer yet asks again, once.
+func TestASplitReadThatFailsHalfwayIsAskedForAgain(t *testing.T) {
+	limits := roomy
+	limits.Pagers = 1
+	in(t, limits, func(w *world) {
+		want := map[string][]int64{}
+		for i := range 8 {
+			consumer := fmt.Sprint("consumer-", i)
+			want[consumer] = w.insert(consumer, 3)
+		}
+		synctest.Wait()
+		release, reads := make(chan struct{}), 0
+		w.SetFaults(coretest.Faults{Fail: func(_ context.Context, method string) error {
+			if method != "Pages" {
+				return nil
+			}
+			<-release
+			switch reads++; reads {
+			case 2, 3: // all eight, and the first four of them
+				return core.ErrUnreadable
+			case 5: // the third and the fourth, after two were answered
+				return coretest.ErrLost
+			}
+			return nil
+		}})
+		keeper := w.open("toto", core.FromStart) // has the reader while the others gather
+		_, _ = keeper.Take(nil, 1, 1)
+		readers := map[string]*reader{}
+		for consumer := range want {
+			readers[consumer] = w.open(consumer, core.FromStart)
+			_, _ = readers[consumer].Take(nil, 1, 1) // asks
+		}
+		queries := w.Calls().Queries
+		close(release)
+		time.Sleep(time.Minute)
+		for consumer, r := range readers {
+			r.want(consumer, want[consumer]...)
+		}
+		// Those of the keeper, of the two that were answered, and of the other six; what fails is not counted.
+		if got := w.Calls().Queries - queries; got != 1+2+6 {
+			t.Errorf("%d queries were answered, want 9", got)
+		}
+	})
+}
+
 // A damaged row must not stop the live end either.
 func TestALiveEventThatCannotBeReadStopsNobody(t *testing.T) {
 	for name, crowded := range map[string]bool{"few consumers": false, "many consumers": true} {

@@ -68,7 +68,7 @@ func (p *pager) read() {
 		if len(r.sessions) == 0 {
 			return
 		}
-		err := p.answer(r)
+		left, err := p.answer(r)
 		if err == nil {
 			failures = 0
 			continue
@@ -76,7 +76,7 @@ func (p *pager) read() {
 		if p.hub.ctx.Err() != nil {
 			continue // which ends it: the hub is closing
 		}
-		p.failed(r.sessions, err)
+		p.failed(left, err)
 		select {
 		case <-p.hub.ctx.Done():
 		case <-time.After(backoff(failures)):
@@ -86,25 +86,24 @@ func (p *pager) read() {
 }
 
 // answer reads what was asked for and hands it out. A read that fails for the fault of some queries is split until
-// only their sessions are left without.
-func (p *pager) answer(r request) error {
+// only their sessions are left without. Left are the sessions that have no answer because of another error.
+func (p *pager) answer(r request) (left []*Session, _ error) {
 	ctx, cancel := context.WithTimeout(p.hub.ctx, pageTimeout)
 	pages, err := p.hub.store.Pages(ctx, r.queries, r.known)
 	cancel()
 	switch {
 	case err == nil:
 		p.deliver(r, pages)
-		return nil
+		return nil, nil
 	case !errors.Is(err, ErrUnreadable):
-		return err
+		return r.sessions, err
 	case len(r.queries) == 1:
 		p.unreadable(r, err)
-		return nil
+		return nil, nil
 	}
 	first, second := r.split()
-	if err := p.answer(first); err != nil {
-		p.putBack(second.sessions)
-		return err
+	if left, err := p.answer(first); err != nil {
+		return append(left, second.sessions...), err
 	}
 	return p.answer(second)
 }
@@ -248,17 +247,10 @@ func (p *pager) failed(sessions []*Session, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.counters.PageFailures++
-	waiting := sessions[:0:0]
 	for _, s := range sessions {
-		if !s.history.onItsWay() {
-			continue // it was answered before the rest of a split read failed
-		}
 		s.fail(err)
-		if !slices.Contains(p.queue, s) {
-			waiting = append(waiting, s)
-		}
 	}
-	p.queue = slices.Insert(p.queue, 0, waiting...)
+	p.queue = slices.Insert(p.queue, 0, sessions...)
 }
 
 // fail tells a session that has no page at hand that history cannot be read right now.
@@ -267,13 +259,6 @@ func (s *Session) fail(err error) {
 		s.failure = unavailable(err)
 		s.wake()
 	}
-}
-
-// putBack queues sessions again that were not answered.
-func (p *pager) putBack(sessions []*Session) {
-	p.hub.mu.Lock()
-	defer p.hub.mu.Unlock()
-	p.queue = slices.Insert(p.queue, 0, sessions...)
 }
 
 // unreadable has the sessions that asked for a page that cannot be read try a smaller one, and at last one event.
