@@ -99,6 +99,34 @@ func TestPollSkipsTypesThroughAllOfHistory(t *testing.T) {
 	})
 }
 
+// Or a consumer that waits for a rare type would have all of its history read again and again.
+func TestPollsOfATypeThatNeverOccursReadHistoryOnce(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		newest := w.insert("toto", 2500)[2499]
+		w.insert("titi", 1)
+		synctest.Wait()
+		poll := core.Poll{Types: core.Types{"never"}, Limit: 2}
+		for turn := 0; poll.After < newest; turn++ {
+			a := w.poll(w.Context(), poll)
+			if a.err != nil || len(a.ids) > 0 || a.Cursor <= poll.After {
+				t.Fatalf("poll %d after %d gave %v, cursor %d (%v), want none and a cursor that moves on", turn, poll.After, a.ids, a.Cursor, a.err)
+			}
+			poll.After = a.Cursor
+		}
+		reads := w.Calls().Pages
+		for range 10 {
+			a := w.poll(w.Context(), poll)
+			if a.err != nil || a.Cursor < poll.After {
+				t.Fatalf("after %d: cursor %d (%v)", poll.After, a.Cursor, a.err)
+			}
+			poll.After = a.Cursor
+		}
+		if got := w.Calls().Pages - reads; got != 0 {
+			t.Errorf("history was read %d times more, want never", got)
+		}
+	})
+}
+
 func TestABatchIsBoundedInBytes(t *testing.T) {
 	in(t, roomy, func(w *world) {
 		large := `"` + strings.Repeat("x", 400<<10) + `"`
