@@ -156,3 +156,47 @@ func TestGracePeriod(t *testing.T) {
 		}
 	}
 }
+
+// TestManagementPort: with MANAGE_PORT, a probe or a scrape of the public port gets 404, so that no pod gets ready and
+// Prometheus sees nothing.
+func TestManagementPort(t *testing.T) {
+	probe := regexp.MustCompile(`path: /manage/\S+, port: (\w+)`)
+	for _, file := range []string{"kubernetes/stream.yaml", "kubernetes/poll.yaml"} {
+		text := read(t, file)
+		setting := regexp.MustCompile(`MANAGE_PORT\s+value: "(\d+)"`).FindStringSubmatch(text)
+		if setting == nil {
+			t.Errorf("%s: want MANAGE_PORT, found none", file)
+			continue
+		}
+		probes := probe.FindAllStringSubmatch(text, -1)
+		if len(probes) != 3 {
+			t.Errorf("%s: want 3 probes of /manage, got %d", file, len(probes))
+		}
+		for _, p := range probes {
+			if p[1] != "manage" {
+				t.Errorf("%s: want the port manage, got %s", file, p[0])
+			}
+		}
+		for _, want := range []string{
+			"- name: MANAGE_ADDRESS\n              value: 0.0.0.0\n", // it is loopback unless given, where no probe comes
+			"- name: manage\n              containerPort: " + setting[1] + "\n",
+			`prometheus.io/port: "` + setting[1] + `"`,
+			"- name: manage\n      port: " + setting[1] + "\n      targetPort: manage\n",
+		} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: want %q, found none", file, want)
+			}
+		}
+	}
+	for file, want := range map[string]string{
+		"kubernetes/service-monitor.yaml": "- port: manage\n",
+		"kubernetes/network-policy.yaml":  "may-manage: \"true\"\n      ports:\n        - port: manage\n",
+	} {
+		if !strings.Contains(read(t, file), want) {
+			t.Errorf("%s: want %q, found none", file, want)
+		}
+	}
+	if strings.Contains(read(t, "kubernetes/ingress.yaml"), "{name: manage}") {
+		t.Error("kubernetes/ingress.yaml: the management port must not be public")
+	}
+}
