@@ -40,7 +40,10 @@ example_proxies() {
   needs_package caddy caddy
   needs_package varnishd varnish
   needs_node
+  needs_chromium
+  prepare_node
   timeout 240 node "$examples/proxies/test.js" nginx haproxy caddy varnish
+  PLAYWRIGHT=$work/examples/node_modules/playwright-core/index.mjs timeout 240 node "$examples/proxies/eventsource.js" nginx haproxy caddy varnish
 }
 
 service() { timeout 120 node "$examples/test/services.js" "$@"; }

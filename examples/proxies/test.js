@@ -1,19 +1,9 @@
 // Runs each configuration, and looks at replay, live, an event of 2 MB, an idle stream, polls of two consumers, a client
 // that leaves, and a service that is down. It prints a table of what was seen.
 import assert from 'node:assert/strict';
-import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { freePort, insert, sql, start, startService, stopAll, until } from '../test/programs.js';
+import { freePort, insert, sql, startService, stopAll, until } from '../test/programs.js';
+import { startProxy } from './proxies.js';
 
-const here = new URL('.', import.meta.url).pathname;
-const commands = {
-  nginx: (file, _, folder) => ['nginx', ['-c', file, '-p', folder, '-e', 'stderr']],
-  haproxy: file => ['haproxy', ['-q', '-f', file]],
-  caddy: file => ['caddy', ['run', '--adapter', 'caddyfile', '--config', file]],
-  varnish: (file, port, folder) => ['varnishd', ['-F', '-a', `127.0.0.1:${port}`, '-f', file, '-n', folder]],
-};
-const files = { nginx: 'nginx.conf', haproxy: 'haproxy.cfg', caddy: 'Caddyfile', varnish: 'varnish.vcl' };
 const eventStream = { Accept: 'text/event-stream' };
 
 /** Opens a stream as a browser does. `text` is what has come. */
@@ -30,13 +20,7 @@ async function open(url, consumer, after) {
 async function look(name) {
   const servicePort = await freePort(), port = await freePort();
   let service = await startService(servicePort, { HEARTBEAT_INTERVAL: '1s' });
-  const folder = await mkdtemp(join(tmpdir(), `event-piper-${name}-`));
-  await chmod(folder, 0o755); // varnishd reads as a user of its own
-  const file = join(folder, files[name]);
-  // HAProxy and Caddy listen on a name or an address of this machine: the port is all that changes.
-  await writeFile(file, (await readFile(here + files[name], 'utf8')).replaceAll('8080', port).replaceAll('4000', servicePort)
-    .replaceAll('/tmp/event-piper-nginx.pid', join(folder, 'nginx.pid')));
-  const proxy = start(...commands[name](file, port, folder), { HOME: folder, XDG_DATA_HOME: folder, XDG_CONFIG_HOME: folder });
+  const proxy = await startProxy(name, port, servicePort);
   const url = `http://localhost:${port}`, direct = `http://127.0.0.1:${servicePort}`;
   const sessions = async () => Number((await (await fetch(`${direct}/metrics`)).text()).match(/^event_piper_sessions (\d+)/m)[1]);
   const seen = { proxy: name };
@@ -110,7 +94,6 @@ async function look(name) {
   again.close();
   seen['up again'] = 'streams';
   await Promise.all([proxy.stop(), service.stop()]);
-  await rm(folder, { recursive: true, force: true });
   return seen;
 }
 
