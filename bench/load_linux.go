@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -355,6 +357,9 @@ func (g *group) request(c *conn, index int32) error {
 		b = append(b, "Accept: text/event-stream\r\n"...)
 	}
 	b = fmt.Appendf(b, "X-Consumer-Id: %s%d\r\n", g.asked.Consumer, consumer)
+	if g.asked.Topics != "" {
+		b = fmt.Appendf(b, "X-Consumer-Topics: %s\r\n", strings.ReplaceAll(g.asked.Topics, "#", strconv.Itoa(consumer)))
+	}
 	cursor := g.asked.Cursor
 	if c.last > 0 {
 		cursor = c.last

@@ -18,6 +18,8 @@ type order struct {
 	Sessions  int
 	Consumers int    // the sessions are spread over that many
 	Consumer  string // followed by a number from 0 to Consumers-1
+	// Topics are granted to each of them, and so followed; "#" in it is the consumer's number.
+	Topics string
 	// Cursor is where they begin, -1 for now.
 	Cursor int64
 	// Resume opens the connections of a group again, after the server has ended all of them, with the cursors

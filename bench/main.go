@@ -38,6 +38,7 @@ var scenarios = []struct {
 	{"idle", idleSessions},
 	{"many", many},
 	{"replay", replay},
+	{"topics", topics},
 	{"herd", herd},
 	{"poll", polls},
 	{"scaling", scaling},
