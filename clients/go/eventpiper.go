@@ -25,7 +25,16 @@ type Event struct {
 	ID      int64           `json:"id"` // its position: ids only rise
 	Type    string          `json:"type"`
 	Payload json.RawMessage `json:"payload"` // exact: numbers of any size
+
+	// The rest is told with FormatEvent only.
+	Timestamp   string `json:"timestamp"`   // RFC 3339
+	Subscriber  string `json:"subscriber"`  // the address it is for: the consumer, or a topic that it follows
+	Amends      int64  `json:"amends"`      // the earlier event that it amends, 0 if none
+	Traceparent string `json:"traceparent"` // the W3C Trace Context in which it was inserted, empty if none
 }
+
+// FormatEvent is the format in which an event tells its timestamp, subscriber, amends and traceparent, too.
+const FormatEvent = "event"
 
 // A Reset says that the events could not go on from the cursor without a gap.
 type Reset struct {
@@ -57,6 +66,8 @@ type Subscription struct {
 	// Cursor is what to start after: 0 is the beginning, FromNow is what happens from now on. Run moves it, past an
 	// event when the handler has returned.
 	Cursor int64
+	// Format is FormatEvent, or empty for events of an id, a type and a payload.
+	Format string
 	// Header returns headers, such as one with a token. It is called before each request.
 	Header func(context.Context) (http.Header, error)
 	// Save takes the cursor each time it has moved. Its error ends Run.
@@ -99,6 +110,10 @@ func (s *Subscription) Run(ctx context.Context, handle func(context.Context, Eve
 	take := func(e Event) error {
 		if e.ID <= s.Cursor {
 			return nil
+		}
+		if s.Format == "" {
+			// A poll tells the whole object in any case, and handle shall not notice which way an event came.
+			e = Event{ID: e.ID, Type: e.Type, Payload: e.Payload}
 		}
 		if err := handle(ctx, e); err != nil {
 			return errCaller{err}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -116,6 +117,40 @@ func TestPollsWhereNoStreamGetsThrough(t *testing.T) {
 	got := read(t, 2, &Subscription{URL: s.URL + "/events", Cursor: 5, Patience: 50 * time.Millisecond})
 	want(t, got, "6 a 12345678901234567890", "10 b null")
 	want(t, s.paths(), "/events?after=5", "/events/poll?after=5&wait=5", "/events/poll?after=9&wait=5")
+}
+
+func TestTheFormatDecidesWhatAnEventTellsNotTheWayItCame(t *testing.T) {
+	const told = `"timestamp":"2026-03-01T12:00:00Z","subscriber":"team-7","amends":2,"traceparent":"00-ab-cd-01"`
+	object := func(id int) string { return fmt.Sprintf(`{"id":%d,"type":"price",%s,"payload":{"n":%[1]d}}`, id, told) }
+	for _, format := range []string{FormatEvent, ""} {
+		first, asked, more := frameOf(6, "price"), "", Event{}
+		if format != "" {
+			first = "id: 6\nevent: price\ndata: " + object(6) + "\n\n"
+			asked = "&format=event"
+			more = Event{Timestamp: "2026-03-01T12:00:00Z", Subscriber: "team-7", Amends: 2, Traceparent: "00-ab-cd-01"}
+		}
+		s := serve(t, stream(first), reply(502, "text/plain", ""), reply(200, "application/json", `{"events":[`+object(7)+`],"cursor":7}`))
+		var got []Event
+		err := (&Subscription{
+			URL: s.URL + "/events", Cursor: 5, Format: format, LongestWait: 10 * time.Millisecond,
+		}).Run(t.Context(), func(_ context.Context, e Event) error {
+			if got = append(got, e); len(got) == 2 {
+				return errEnough
+			}
+			return nil
+		})
+		if !errors.Is(err, errEnough) {
+			t.Fatal(err)
+		}
+		for i, e := range got {
+			wanted := more
+			wanted.ID, wanted.Type, wanted.Payload = int64(6+i), "price", fmt.Appendf(nil, `{"n":%d}`, 6+i)
+			if !reflect.DeepEqual(e, wanted) {
+				t.Errorf("format %q: got %+v, want %+v", format, e, wanted)
+			}
+		}
+		want(t, s.paths(), "/events?after=5"+asked, "/events?after=6"+asked, "/events/poll?after=6&wait=5")
+	}
 }
 
 func TestABadAnswerIsToldAndRepeated(t *testing.T) {

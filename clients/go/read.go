@@ -169,6 +169,9 @@ func (s *Subscription) stream(ctx context.Context, take func(Event) error) error
 	if s.Cursor != FromNow {
 		query.Set("after", strconv.FormatInt(s.Cursor, 10))
 	}
+	if s.Format != "" {
+		query.Set("format", s.Format)
+	}
 	a, err := s.get(ctx, "", "text/event-stream", s.Patience, query)
 	if err != nil {
 		return err
@@ -251,5 +254,12 @@ func (s *Subscription) dispatch(ctx context.Context, f frame, take func(Event) e
 		r.Cursor = f.id
 		return s.reset(ctx, r)
 	}
-	return take(Event{ID: f.id, Type: f.typ, Payload: f.data})
+	if s.Format == "" {
+		return take(Event{ID: f.id, Type: f.typ, Payload: f.data})
+	}
+	var e Event
+	if err := json.Unmarshal(f.data, &e); err != nil {
+		return err
+	}
+	return take(e)
 }

@@ -4,6 +4,14 @@ export interface Event<Payload = any> {
   id: number;
   type: string;
   payload: Payload;
+  /** RFC 3339. This and what follows is there with `format: 'event'` only. */
+  timestamp?: string;
+  /** The address the event is for: the consumer, or a topic that it follows. */
+  subscriber?: string;
+  /** The id of the earlier event that this one amends, if it does. */
+  amends?: number;
+  /** The W3C Trace Context in which the event was inserted, if it was in one. */
+  traceparent?: string;
 }
 
 /** The stream could not go on from the cursor without a gap. */
@@ -55,6 +63,9 @@ export interface Options {
   /** Takes why a request failed. It is repeated unless this throws. Absent: `console.warn`. */
   onError?(error: RequestError): unknown;
 
+  /** Events tell their `timestamp`, `subscriber`, `amends` and `traceparent`, too. */
+  format?: 'event';
+
   /** The cursor to start after; 0 is the beginning. Absent: events from now on. */
   after?: number;
   /** Keeps the cursor, which wins over `after`. It is written after the handlers of an event are done. */
@@ -72,7 +83,7 @@ export interface Options {
   /** Further options of each `fetch`, such as `{ credentials: 'include' }`. */
   request?: RequestInit;
   /**
-   * Lets the tabs of a browser share one connection: those that name the same URL and the same string, which must
+   * Lets the tabs of a browser share one connection: those that name the same URL, `format` and string, which must
    * therefore name the user. Ignored where there are no Web Locks (Node, pages over plain HTTP).
    */
   share?: string;

@@ -9,7 +9,7 @@ const seconds = 1000;
 export function subscribe(url, options = {}) {
   const {
     on = {}, onEvent, onReset, onStatus, onError = error => console.warn(error),
-    getState, storage, key = `event-piper:${url}`, share, headers, request, parse = JSON.parse,
+    getState, storage, key = `event-piper:${url}`, share, format, headers, request, parse = JSON.parse,
     patience = 5 * seconds, silence = 15 * seconds, longestWait = 30 * seconds,
   } = options;
   const over = new AbortController();
@@ -40,9 +40,11 @@ export function subscribe(url, options = {}) {
     await call(storage && (() => storage.setItem(key, `${id}`)));
   };
 
-  const takeEvent = async ({ id, type, payload }) => {
+  const takeEvent = async object => {
+    const { id, type, payload } = object;
     if (id <= cursor) return;
-    const event = { id, type, payload };
+    // A poll tells the whole object in any case, and a handler shall not notice which way an event came.
+    const event = format ? object : { id, type, payload };
     post({ previous: cursor, event });
     await call(onEvent, event);
     // A type may be called "constructor": only what the caller wrote is a handler.
@@ -128,7 +130,7 @@ export function subscribe(url, options = {}) {
   };
 
   /** Reads one stream to its end. It notes in `seen` what has come. */
-  const stream = seen => attempt('', { after: cursor }, 'text/event-stream', async (response, within) => {
+  const stream = seen => attempt('', { after: cursor, format }, 'text/event-stream', async (response, within) => {
     // Not a TextDecoderStream: an error further up would take what is still in it along.
     const reader = response.body.getReader(), decoder = new TextDecoder();
     let rest = '', id, type, data;
@@ -151,7 +153,7 @@ export function subscribe(url, options = {}) {
           await say('streaming');
           if (type === HEARTBEAT) await takeCursor(id);
           else if (type === RESET) await takeReset({ ...parse(data), cursor: id });
-          else await takeEvent({ id, type, payload: parse(data) });
+          else await takeEvent(format ? parse(data) : { id, type, payload: parse(data) });
           if (positionDue) return;
         }
         id = type = data = undefined;
@@ -224,7 +226,7 @@ export function subscribe(url, options = {}) {
   };
 
   const readForAllTabs = async () => {
-    const name = `event-piper:${share}:${url}`;
+    const name = `event-piper:${share}:${format}:${url}`;
     let queued = 0, work = Promise.resolve();
     channel = new BroadcastChannel(name);
     channel.onmessage = ({ data }) => {

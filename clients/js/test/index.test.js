@@ -99,6 +99,22 @@ test('any answer but a stream is tried again, by polling first', async t => {
   assert.match(paths().join(' '), /^\/events\?after=2 \/events\/poll\?after=2&wait=\d \/events\?after=2$/);
 });
 
+test('the format decides what an event tells, not the way it came', async t => {
+  const whole = [6, 7].map(id => ({
+    id, type: 'price', timestamp: '2026-03-01T12:00:00Z', subscriber: 'team-7', amends: 2, traceparent: '00-ab-cd-01', payload: { n: id },
+  }));
+  const refused = response => { response.writeHead(502); response.end(); };
+  for (const format of ['event', undefined]) {
+    const { url, paths } = await serve(t,
+      ended(heartbeat(5) + frame(6, 'price', JSON.stringify(format ? whole[0] : whole[0].payload))), refused,
+      json(200, { events: [whole[1]], cursor: 7 }));
+    const { all } = await told(t, url, 2, { format, longestWait: 20 });
+    assert.deepEqual(all.map(([, e]) => e), format ? whole : whole.map(({ id, type, payload }) => ({ id, type, payload })));
+    assert.match(paths().join(' '), format ? /^\/events\?format=event \/events\?after=6&format=event \/events\/poll\?after=6&wait=\d$/
+      : /^\/events \/events\?after=6 \/events\/poll\?after=6&wait=\d$/);
+  }
+});
+
 test('overload is waited for, not polled', async t => {
   const { url, paths } = await serve(t, ended('retry: 10\n\n'), frame(3));
   await told(t, url, 1, { after: 2 });

@@ -2,8 +2,9 @@
 import { subscribe, type Event, type Reset } from '../index.js';
 
 const subscription = subscribe('/events?types=a,b', {
-  onEvent: (event: Event<{ n: number }>) => event.payload.n.toFixed(),
-  on: { error: async event => console.log(event.id, event.type) },
+  on: { error: async event => console.log(event.id, event.type), price: (event: Event<{ n: number }>) => event.payload.n.toFixed() },
+  format: 'event',
+  onEvent: event => [event.subscriber?.length, event.amends?.toFixed(), event.traceparent],
   onReset: (reset: Reset) => reset.reason === 'pruned' && reset.cursor,
   onStatus: status => status === 'following',
   onError: error => error.status === 401,
@@ -18,4 +19,6 @@ await subscription.done;
 const cursor: number | undefined = subscription.cursor;
 // @ts-expect-error: a cursor is a number
 subscribe('/events', { after: '5' });
+// @ts-expect-error: another format is another object
+subscribe('/events', { format: 'cloudevents' });
 export { cursor };

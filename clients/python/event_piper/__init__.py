@@ -17,7 +17,7 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Union
+from typing import Any, Literal, Union
 
 import httpx
 
@@ -33,11 +33,24 @@ LONGEST_POLL = 20
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A row of the table ``events``. Ids only rise."""
+    """A row of the table ``events``. Ids only rise.
+
+    With ``format="event"`` it tells more: when it was (RFC 3339), the address it is for (the consumer, or a topic
+    that it follows), the earlier event that it amends, and the W3C Trace Context in which it was inserted.
+    """
 
     id: int
     type: str
     payload: Any
+    timestamp: str | None = None
+    subscriber: str | None = None
+    amends: int | None = None
+    traceparent: str | None = None
+
+
+def _whole(o: dict[str, Any]) -> Event:
+    told = (o.get(name) for name in ("timestamp", "subscriber", "amends", "traceparent"))
+    return Event(o["id"], o["type"], o["payload"], *told)
 
 
 class Reset(Exception):
@@ -77,6 +90,7 @@ class Subscription:
     asked for, so an event whose handling has failed is delivered again to who starts at ``cursor``.
 
     after: the cursor to start after; 0 is the beginning, None is events from now on.
+    format: "event" for events that tell their subscriber, amends and traceparent, too.
     headers: returns headers, such as one with a token; called before each request.
     save: takes the cursor each time it has moved.
     on_reset: takes a Reset; without it, a reset is raised and ends the iteration.
@@ -94,6 +108,7 @@ class Subscription:
         url: str,
         *,
         after: int | None = None,
+        format: Literal["event"] | None = None,
         headers: Headers | None = None,
         save: Callable[[int], Any] | None = None,
         on_reset: Callable[[Reset], Any] | None = None,
@@ -104,7 +119,7 @@ class Subscription:
         longest_wait: float = 30.0,
     ) -> None:
         self.cursor = after
-        self._url = httpx.URL(url)
+        self._url, self._format = httpx.URL(url), format
         self._headers, self._save, self._on_reset, self._on_error = headers, save, on_reset, on_error
         self._client = client
         self._patience, self._silence, self._longest_wait = patience, silence, longest_wait
@@ -182,7 +197,8 @@ class Subscription:
             yield page
             return
         for event in page["events"]:
-            yield Event(event["id"], event["type"], event["payload"])
+            # A poll tells the whole object in any case, and who iterates shall not notice which way an event came.
+            yield _whole(event) if self._format else Event(event["id"], event["type"], event["payload"])
         await self._pass(page["cursor"])
 
     async def _poll(self, client: httpx.AsyncClient, after: int | None, wait: int) -> Any:
@@ -197,7 +213,7 @@ class Subscription:
 
     async def _stream(self, client: httpx.AsyncClient) -> AsyncGenerator[Event | Reset, None]:
         """Reads one stream to its end."""
-        request = await self._request(client, "", "text/event-stream", after=self.cursor)
+        request = await self._request(client, "", "text/event-stream", after=self.cursor, format=self._format)
         response = await asyncio.wait_for(client.send(request, stream=True), self._patience)
         try:
             self._check(response, "text/event-stream")
@@ -232,13 +248,14 @@ class Subscription:
                                 body = json.loads(data)
                                 yield Reset(body["reason"], body["oldest"], body["newest"], id)
                             else:
-                                yield Event(id, type, json.loads(data))
+                                body = json.loads(data)
+                                yield _whole(body) if self._format else Event(id, type, body)
                         id, type, data = -1, "message", None
                 rest.append(last)
         finally:
             await response.aclose()
 
-    async def _request(self, client: httpx.AsyncClient, path: str, accept: str, **query: int | None) -> httpx.Request:
+    async def _request(self, client: httpx.AsyncClient, path: str, accept: str, **query: int | str | None) -> httpx.Request:
         headers = {**(await _call(self._headers) if self._headers else {}), "Accept": accept}
         url = self._url.copy_with(path=self._url.path + path)
         parameters = {name: value for name, value in query.items() if value is not None}

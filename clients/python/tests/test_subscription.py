@@ -5,6 +5,7 @@ import json
 import unittest
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import Any, Literal
 
 import httpx
 
@@ -77,6 +78,19 @@ class SubscriptionTest(unittest.IsolatedAsyncioTestCase):
         events = Subscription("http://x/events", client=client, after=5, patience=0.05, longest_wait=0.01)
         self.assertEqual([e.id for e in await self.read(2, events)], [6, 7])
         self.assertEqual(self.paths(), ["/events?after=5", "/events/poll?after=5&wait=5"])
+
+    async def test_the_format_decides_what_an_event_tells_not_the_way_it_came(self) -> None:
+        told = {"timestamp": "2026-03-01T12:00:00Z", "subscriber": "team-7", "amends": 2, "traceparent": "00-ab-cd-01"}
+        cases: list[tuple[Literal["event"] | None, dict[str, Any]]] = [("event", told), (None, {})]
+        for format, more in cases:
+            whole = [{"id": id, "type": "price", "payload": {"n": id}, **told} for id in (6, 7)]
+            data = json.dumps(whole[0] if format else whole[0]["payload"])
+            polled = httpx.Response(200, json={"events": whole[1:], "cursor": 7, "more": False})
+            client = self.serve(stream(f"id: 6\nevent: price\ndata: {data}\n\n"), httpx.Response(502), polled)
+            events = Subscription("http://x/events", client=client, after=5, format=format, longest_wait=0.01)
+            self.assertEqual(await self.read(2, events), [Event(id, "price", {"n": id}, **more) for id in (6, 7)])
+            asked = "&format=event" if format else ""
+            self.assertEqual(self.paths(), ["/events?after=5" + asked, "/events?after=6" + asked, "/events/poll?after=6&wait=5"])
 
     async def test_a_bad_answer_is_told_and_repeated(self) -> None:
         client = self.serve(httpx.Response(502, json={"events": []}), httpx.Response(502), stream(frame(6)))
