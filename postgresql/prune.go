@@ -105,7 +105,6 @@ type pruner struct {
 func (p *pruner) begin(ctx context.Context, olderThan time.Duration) error {
 	for _, setting := range []string{
 		fmt.Sprintf("set lock_timeout = %d", pruneLockTimeout.Milliseconds()),
-		"set statement_timeout = 0", // of a role or database that means other statements
 		"set enable_seqscan = off", "set enable_bitmapscan = off",
 	} {
 		if _, err := p.conn.Exec(ctx, setting); err != nil {

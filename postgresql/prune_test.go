@@ -3,8 +3,10 @@ package postgresql_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -184,5 +186,170 @@ func TestTheOldestMarksOfConsumersThatAreGoneBecomeOne(t *testing.T) {
 		if p := page(t, dsn, consumer, 0); p.Pruned != want {
 			t.Errorf("after another run %s is told of %d, want %d", consumer, p.Pruned, want)
 		}
+	}
+}
+
+// What a role may do to its statements is meant for others.
+func TestPruneMindsItsOwnTimeouts(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	exec(t, conn, insertAged, "toto", "3 days", 3)
+	exec(t, conn, `
+		create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(1.5); return null; end $$;
+		create trigger slow after delete on events for each statement execute function slow()`)
+	for name, value := range map[string]string{"statement_timeout": "1s", "lock_timeout": "1h", "idle_session_timeout": "1s"} {
+		exec(t, conn, "alter role current_user in database "+query[string](t, conn, "select current_database()")+" set "+name+" = '"+value+"'")
+	}
+	exec(t, conn, "begin; lock table events in share mode")
+	log := slog.New(onLog(func(message string) {
+		if strings.Contains(message, "cannot prune now") { // and has not kept writers waiting for an hour
+			exec(t, conn, "commit")
+		}
+	}))
+	done, err := postgresql.Prune(t.Context(), dsn, nil, time.Hour, log, nil)
+	if err != nil || done.Events != 3 {
+		t.Errorf("pruned %+v, %v, want 3 events", done, err)
+	}
+}
+
+func TestAPruneThatIsKilledIsTakenUpByTheNext(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	exec(t, conn, insertAged, "toto", "3 days", 12_000) // three batches
+	exec(t, conn, insertAged, "titi", "1 hour", 1)
+	kill := func(postgresql.Pruned) {
+		exec(t, conn, `select pg_terminate_backend(pid, 60000) from pg_stat_activity
+			where application_name = 'event-piper prune' and datname = current_database()`)
+	}
+	done, err := postgresql.Prune(t.Context(), dsn, nil, 48*time.Hour, slog.New(slog.DiscardHandler), kill)
+	if err == nil || done.Events != 5000 || done.Through != 5000 {
+		t.Fatalf("killed after a batch it pruned %+v (%v), want 5000 events and an error", done, err)
+	}
+	if p := page(t, dsn, "toto", 0); p.Pruned != 5000 {
+		t.Errorf("then toto is told of %d, want 5000", p.Pruned)
+	}
+	if done := prune(t, dsn, 48*time.Hour); done.Events != 7000 || done.Through != 12_000 {
+		t.Errorf("the next pruned %+v, want the other 7000", done)
+	}
+	if p := page(t, dsn, "toto", 0); p.Pruned != 12_000 {
+		t.Errorf("at last toto is told of %d, want 12000", p.Pruned)
+	}
+	if p := page(t, dsn, "titi", 0); p.Pruned != 0 || len(p.Events) != 1 {
+		t.Errorf("titi, who lost nothing, has %d events and is told of %d", len(p.Events), p.Pruned)
+	}
+}
+
+// Writers whose events are old when they arrive, in transactions that end in any order, race with runs of prune.
+func TestWhatPruneTakesFromRacingWritersIsSaid(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	const writers, transactions = 4, 60
+	committed := make([][]int64, writers)
+	var writing sync.WaitGroup
+	for n := range writers {
+		conn := connect(t, dsn)
+		writing.Go(func() {
+			for i := range transactions {
+				end, age := "commit", "3 days"
+				if i%3 == 2 {
+					end = "rollback"
+				}
+				if i >= transactions/2 {
+					age = "1 second" // young: from the first of them on, a run may find nothing that is old
+				}
+				var ids []int64
+				_, err := conn.Exec(t.Context(), "begin")
+				for range 3 {
+					var id int64
+					err = errors.Join(err, conn.QueryRow(t.Context(), `insert into events (type, subscriber, "timestamp", payload)
+						values ('insert', $1, now() - $2::text::interval, '{}') returning id`, fmt.Sprint("consumer-", n%2), age).Scan(&id))
+					ids = append(ids, id)
+				}
+				_, errEnd := conn.Exec(t.Context(), end)
+				if err = errors.Join(err, errEnd); err != nil {
+					t.Error(err)
+					return
+				}
+				if end == "commit" {
+					committed[n] = append(committed[n], ids...)
+				}
+			}
+		})
+	}
+	written := make(chan struct{})
+	go func() { writing.Wait(); close(written) }()
+
+	// A reader of each consumer goes along: it gets every event, but for those that it is told of.
+	var got [2]map[int64]bool
+	var told [2]int64
+	var reading sync.WaitGroup
+	for n := range got {
+		got[n] = map[int64]bool{}
+		poller := direct(t, dsn, false)
+		reading.Go(func() {
+			for cursor := int64(0); ; {
+				over := isClosed(written)
+				b, err := poller.Poll(t.Context(), core.Poll{Consumer: fmt.Sprint("consumer-", n), After: cursor, Limit: 10})
+				if reset, ok := errors.AsType[*core.ResetError](err); ok {
+					cursor = reset.Resume()
+					told[n] = max(told[n], cursor)
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, e := range b.Events {
+					got[n][e.ID] = true
+				}
+				cursor = b.Cursor
+				if over && !b.More {
+					return
+				}
+			}
+		})
+	}
+	var pruned int64
+	for over := false; !over; {
+		over = isClosed(written)
+		pruned += prune(t, dsn, time.Hour).Events
+	}
+	reading.Wait()
+	if t.Failed() {
+		return
+	}
+	conn := connect(t, dsn)
+	total := 0
+	for n, ids := range committed {
+		consumer := fmt.Sprint("consumer-", n%2)
+		through := page(t, dsn, consumer, 0).Pruned
+		total += len(ids)
+		for _, id := range ids {
+			if !got[n%2][id] && id > told[n%2] {
+				t.Errorf("event %d of %s was neither delivered nor said to be pruned", id, consumer)
+			}
+			there := query[bool](t, conn, "select exists (select from events where id = $1)", id)
+			if !there && id > through {
+				t.Errorf("event %d of %s is gone, but only those through %d are said to be pruned", id, consumer, through)
+			}
+		}
+	}
+	left := query[int64](t, conn, "select count(*) from events")
+	if pruned+left != int64(total) {
+		t.Errorf("%d were pruned and %d are left of %d", pruned, left, total)
+	}
+	if young := query[int](t, conn, `select count(*) from events where "timestamp" > now() - interval '1 hour'`); young != writers*transactions/2*3*2/3 {
+		t.Errorf("%d young events are left, want %d", young, writers*transactions/2*3*2/3)
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
