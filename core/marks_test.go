@@ -107,6 +107,30 @@ func TestAPollThatComesAfterALossIsTold(t *testing.T) {
 	})
 }
 
+// A client may be gone between the answer and its being taken, and come back with the same cursor.
+func TestALossThatIsNotTakenIsToldToTheNext(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		w.insert("toto", 5)
+		time.Sleep(time.Second)
+		w.insert("toto", 3)
+		synctest.Wait()
+		w.failOver(5, 6)
+		first, err := w.hub.Open("toto", 8, nil, func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if events, err := first.Take(nil, 10, 1<<20); len(events) > 0 || err != nil {
+			t.Fatalf("%d events (%v), want none before history is read", len(events), err)
+		}
+		synctest.Wait()
+		if first.Settled() {
+			t.Error("a reset is to be taken, and the session is settled")
+		}
+		first.Close()
+		w.open("toto", 8).wantReset("who comes back", core.ResetError{Reason: core.Ahead, Newest: 11})
+	})
+}
+
 // A page that was asked for before may end at a position of before.
 func TestAPageThatWasAskedForBeforeALossIsReadAgain(t *testing.T) {
 	in(t, roomy, func(w *world) {

@@ -231,7 +231,7 @@ func (p *pager) deliver(r request, pages []Page) {
 		default:
 			if s.history.stage == asked {
 				h.counters.reset(reset.Reason)
-				s.failure, s.history.doubted = reset, false
+				s.failure = reset
 			}
 			s.history.dismiss() // the one that has a page will ask again, and be told then
 		}

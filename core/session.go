@@ -78,7 +78,9 @@ func (s *Session) Take(events []*Event, limit, maxBytes int) ([]*Event, error) {
 	if err := s.failure; err != nil {
 		s.failure = nil
 		if reset, ok := errors.AsType[*ResetError](err); ok {
-			s.cursor = reset.Resume() // not before it is known: whoever asks for the cursor would be told of no gap
+			// Not before it is known: whoever asks for the cursor, or comes back with it, would be told of no gap.
+			s.cursor = reset.Resume()
+			s.history.doubted = false
 			return events, err
 		}
 		if s.history.onItsWay() {
@@ -205,11 +207,11 @@ func (s *Session) Cursor() int64 {
 	return s.cursor
 }
 
-// Settled reports that the last Take saw everything there was: no page of history is on its way.
+// Settled reports that the last Take saw everything there was: no page of history is on its way, and none was refused since.
 func (s *Session) Settled() bool {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	return s.history.resting()
+	return s.history.resting() && s.failure == nil
 }
 
 // More reports whether there are events right now that have not been taken.
