@@ -64,6 +64,10 @@ fuzz: ## fuzz everything that parses input, FUZZTIME (200000x: as many runs) eac
 bench: ## measure, beside the table without us and other servers, and print tables
 	$(GO) run ./bench $(BENCH)
 
+.PHONY: bench-retention
+bench-retention: ## 30 days in some minutes: sizes, WAL, and what is live while a day is dropped (BENCH=-short)
+	$(GO) run ./bench $(BENCH) retention
+
 # A module of its own, for what it needs: a proxy that breaks connections, a library that draws.
 .PHONY: chaos
 chaos: ## one fault after the other over the real programs, and a check of the whole history; CHAOS="-for 1h -seed 7"

@@ -42,6 +42,7 @@ var scenarios = []struct {
 	{"herd", herd},
 	{"poll", polls},
 	{"scaling", scaling},
+	{"retention", retention},
 	{"attacks", attacks},
 }
 
