@@ -190,10 +190,7 @@ func (k *kept) probe(ctx context.Context, p *probed, age time.Duration) error {
 	p.events += w.events
 	p.wall += w.last.Sub(start)
 	k.offered += int64(w.events)
-	if _, err := k.rig.generator.await(0, k.offered, 20*time.Second); err != nil {
-		return err
-	}
-	a, err := k.rig.generator.report(0)
+	a, err := k.rig.generator.await(0, k.offered, 20*time.Second)
 	if err != nil {
 		return err
 	}
