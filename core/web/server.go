@@ -119,7 +119,7 @@ func (s *Server) shutdown(kill context.Context, srv *http.Server) {
 	}()
 	err := srv.Shutdown(ctx)
 	<-drained
-	if err != nil {
+	if err != nil && !errors.Is(err, net.ErrClosed) { // which the listener says when it is closed again
 		s.log.Warn("requests did not end in time; closing their connections", "cause", context.Cause(ctx))
 		_ = srv.Close()
 	}
