@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"time"
@@ -162,8 +163,7 @@ func (k *kept) dropDay(ctx context.Context, age time.Duration) error {
 		default:
 		}
 		if err := k.probe(ctx, &k.dropping, age-keptDays*24*time.Hour); err != nil {
-			<-dropped // it uses the rig
-			return err
+			return errors.Join(err, <-dropped) // which uses the rig
 		}
 	}
 }
