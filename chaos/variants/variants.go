@@ -52,7 +52,7 @@ var variants = []variant{
 	{"a reset is counted and not told", "pager.go", "\t\t\t\ts.failure = reset\n", ""},
 	{"a page arrives and wakes nobody", "pager.go", "\t\ts.wake()\n\t}\n\tp.queue = slices.Insert(p.queue, 0, again...)", "\t}\n\tp.queue = slices.Insert(p.queue, 0, again...)"},
 	{"sessions that a read left out are not asked for again", "pager.go", "again = append(again, s)", "again = append(again, s)[:0]"},
-	{"sessions whose read failed are not asked for again", "pager.go", "p.queue = slices.Insert(p.queue, 0, waiting...)", "_ = waiting"},
+	{"sessions whose read failed are not asked for again", "pager.go", "p.queue = slices.Insert(p.queue, 0, sessions...)", "_ = slices.Insert(p.queue, 0, sessions...)"},
 	{"a failure that was called off is told, and nothing wakes", "session.go", "if s.history.onItsWay() {\n\t\t\treturn events, err", "if true {\n\t\t\treturn events, err"},
 	{"a cursor one before the pruned is not told", "store.go", "case p.Pruned > q.After:", "case p.Pruned > q.After+1:"},
 	{"a cursor ahead is not told", "store.go", "case p.Ahead:", "case false:"},
