@@ -417,14 +417,10 @@ func (w *sessionsSeen) Write(b []byte) (int, error) {
 	return w.ResponseRecorder.Write(b)
 }
 
-// Or clients that take long to receive their answers would not be limited, and a client that asks again would be too soon.
+// Clients that take long to receive their answers are limited like others, and who asks again is not too soon.
 func TestAnAnswerIsASessionUntilItsLastByte(t *testing.T) {
 	store := coretest.NewStore()
-	hub := core.NewHub(store, core.Limits{Sessions: 1, SessionsPerConsumer: 1, Pagers: 1, TailBytes: 1 << 20}, quiet())
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- hub.Run(ctx) }()
-	<-hub.Started()
+	hub := coretest.RunHub(t, store)
 	mux := http.NewServeMux()
 	openapi.Register(mux, openapi.Config{Poller: hub, Authenticate: auth.Middleware(auth.Gateway(), nil), Log: quiet()})
 	store.Insert("toto", "insert", `{}`)
@@ -434,10 +430,6 @@ func TestAnAnswerIsASessionUntilItsLastByte(t *testing.T) {
 	mux.ServeHTTP(w, r)
 	if !slices.Equal(w.seen, []int{1, 0}) || w.Code != http.StatusOK || w.Body.Len() == 0 {
 		t.Errorf("status %d, %q, with %d sessions at each write; want 200 with 1 and 0 sessions", w.Code, w.Body, w.seen)
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Errorf("the hub ended with %v", err)
 	}
 }
 
@@ -456,11 +448,7 @@ func (w *heldSeen) Write(b []byte) (int, error) {
 // What compresses takes a megabyte, and what was compressed is still there: neither may wait for a client that reads slowly.
 func TestOnlyTheCompressedAnswerWaitsForItsClient(t *testing.T) {
 	store := coretest.NewStore()
-	hub := core.NewHub(store, core.Limits{Sessions: 1, SessionsPerConsumer: 1, Pagers: 1, TailBytes: 1 << 20}, quiet())
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- hub.Run(ctx) }()
-	<-hub.Started()
+	hub := coretest.RunHub(t, store)
 	mux := http.NewServeMux()
 	openapi.Register(mux, openapi.Config{Poller: hub, Authenticate: auth.Middleware(auth.Gateway(), nil), Log: quiet()})
 	store.Insert("toto", "insert", `"`+strings.Repeat("x", 100_000)+`"`)
@@ -471,10 +459,6 @@ func TestOnlyTheCompressedAnswerWaitsForItsClient(t *testing.T) {
 	mux.ServeHTTP(w, r)
 	if len(w.seen) == 0 || w.seen[0] < w.Body.Len() || w.seen[0] > 10_000 {
 		t.Errorf("%d bytes are held while %d are written, want the compressed answer's", w.seen, w.Body.Len())
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Errorf("the hub ended with %v", err)
 	}
 }
 

@@ -27,12 +27,22 @@ func race(t *testing.T) coretest.Race {
 func TestRacingWritersLoseNothingWhateverFails(t *testing.T) {
 	store := coretest.NewStore()
 	race := race(t)
-	race.Disturb = func(ctx context.Context, r *rand.Rand) {
+	race.Disturb = disturb(store, func(r *rand.Rand) coretest.Faults {
+		return coretest.Faults{
+			LoseRings: r.IntN(4) == 0, RingAfter: time.Duration(r.IntN(2)) * time.Millisecond,
+			MaxPages: r.IntN(3), MaxPayloads: r.IntN(3), MaxEvents: r.IntN(4), Fail: failSometimes(r.Uint64()),
+		}
+	})
+	if err := race.Run(t.Context(), store.Harness()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// disturb gives a store other faults again and again, and takes its connections away now and then.
+func disturb(store *coretest.Store, faults func(*rand.Rand) coretest.Faults) func(context.Context, *rand.Rand) {
+	return func(ctx context.Context, r *rand.Rand) {
 		for ctx.Err() == nil {
-			store.SetFaults(coretest.Faults{
-				LoseRings: r.IntN(4) == 0, RingAfter: time.Duration(r.IntN(2)) * time.Millisecond,
-				MaxPages: r.IntN(3), MaxPayloads: r.IntN(3), MaxEvents: r.IntN(4), Fail: failSometimes(r.Uint64()),
-			})
+			store.SetFaults(faults(r))
 			if r.IntN(3) == 0 {
 				store.Disconnect()
 			}
@@ -42,9 +52,6 @@ func TestRacingWritersLoseNothingWhateverFails(t *testing.T) {
 			}
 		}
 		store.SetFaults(coretest.Faults{})
-	}
-	if err := race.Run(t.Context(), store.Harness()); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -110,22 +117,12 @@ func TestPollsWithoutAHubLoseNothingWhateverFails(t *testing.T) {
 		d := core.NewDirect(store.Connect, slog.New(slog.DiscardHandler))
 		return d, d.Close
 	}
-	race.Disturb = func(ctx context.Context, r *rand.Rand) {
-		for ctx.Err() == nil {
-			store.SetFaults(coretest.Faults{
-				LoseRings: r.IntN(4) == 0, RingAfter: time.Duration(r.IntN(2)) * time.Millisecond,
-				MaxPageEvents: r.IntN(4), Fail: failSometimes(r.Uint64()),
-			})
-			if r.IntN(3) == 0 {
-				store.Disconnect()
-			}
-			select {
-			case <-time.After(time.Duration(r.IntN(20)) * time.Millisecond):
-			case <-ctx.Done():
-			}
+	race.Disturb = disturb(store, func(r *rand.Rand) coretest.Faults {
+		return coretest.Faults{
+			LoseRings: r.IntN(4) == 0, RingAfter: time.Duration(r.IntN(2)) * time.Millisecond,
+			MaxPageEvents: r.IntN(4), Fail: failSometimes(r.Uint64()),
 		}
-		store.SetFaults(coretest.Faults{})
-	}
+	})
 	if err := race.Run(t.Context(), store.Harness()); err != nil {
 		t.Fatal(err)
 	}

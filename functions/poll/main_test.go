@@ -6,12 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/event-piper/event-piper/core/settings"
 	"github.com/event-piper/event-piper/functions/gateway/gatewaytest"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
@@ -32,25 +29,7 @@ func TestAWrongSettingStopsTheStart(t *testing.T) {
 }
 
 func TestTheTemplateSetsWhatTheFunctionKnows(t *testing.T) {
-	template, err := os.ReadFile(filepath.Join("..", "..", "template.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, function, _ := strings.Cut(string(template), "\n  PollFunction:\n")
-	_, variables, _ := strings.Cut(function, "\n        Variables:\n")
-	variables, _, _ = strings.Cut(variables, "\n\n")
-	names := regexp.MustCompile(`(?m)^          (\w+):`).FindAllStringSubmatch(variables, -1)
-	if len(names) == 0 {
-		t.Fatal("the template sets nothing")
-	}
-	var c config
-	s := settings.New("poll", "")
-	c.define(s)
-	for _, name := range names {
-		if help := s.Help(); !regexp.MustCompile(`\b` + name[1] + `\b`).MatchString(help) {
-			t.Errorf("the template sets %s, which is none of the function's settings:\n%s", name[1], help)
-		}
-	}
+	gatewaytest.WantSettings(t, "PollFunction", new(config).define)
 }
 
 // bootstrap builds the function as its deployment does, but for this machine.
