@@ -10,6 +10,9 @@ file=${CURSOR_FILE:-shell.cursor}
 # handle ID TYPE PAYLOAD is where the work goes.
 handle() { printf '%s %s %s\n' "$1" "$2" "$3"; }
 
+# A loop that is stopped ends its stream first and works off what has come: nothing of it may go on beside the next one.
+trap 'trap "" TERM INT; kill $(jobs -p) 2>/dev/null; wait; exit' TERM INT
+
 retry=2
 while :; do
   cursor=$(cat "$file" 2>/dev/null)
@@ -35,6 +38,7 @@ while :; do
           id='' type='' data=''
           ;;
       esac
-    done
+    done &
+  wait # in the foreground, the pipe would keep signals waiting
   sleep "$retry"
 done

@@ -2,6 +2,7 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
 export const database = process.env.DATABASE_URL;
@@ -29,7 +30,7 @@ export async function until(what, holds, patience = 30_000) {
     const value = await Promise.resolve().then(holds).catch(() => undefined);
     if (value) return value;
     if (Date.now() > end) throw new Error(`it did not come about that ${what}`);
-    await new Promise(resolve => setTimeout(resolve, 50));
+    await sleep(50);
   }
 }
 
@@ -38,8 +39,15 @@ const running = new Set();
 /** Starts a program. What it prints is in `output`; what it complains of is shown. */
 export function start(command, args, env = {}) {
   const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] });
-  const ended = once(child, 'exit');
-  const program = { output: '', stop: async (signal = 'SIGTERM') => { child.kill(signal); await ended; } };
+  const ended = once(child, 'exit'), closed = once(child, 'close');
+  const program = { output: '', stop: async (signal = 'SIGTERM') => {
+    child.kill(signal);
+    await ended;
+    // Its output is open for as long as anything that it started runs.
+    const late = new AbortController();
+    await Promise.race([closed, sleep(10_000, undefined, late).then(() => { throw new Error(`${command} has left something running`); })]);
+    late.abort();
+  } };
   child.stdout.on('data', text => { program.output += text; });
   running.add(program);
   ended.then(() => running.delete(program));
