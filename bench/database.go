@@ -13,8 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/devdb"
+	"github.com/event-piper/event-piper/postgresql/migrations"
 )
 
 // parameters make the server durable, as in production, where a commit waits for the disk and a notifying
@@ -89,7 +89,7 @@ func (d *database) prepare(ctx context.Context) (err error) {
 	if err := d.create(ctx, ours, "template0"); err != nil {
 		return err
 	}
-	if _, _, err := postgresql.Migrate(ctx, d.dsn(ours)); err != nil {
+	if _, _, err := migrations.Apply(ctx, d.dsn(ours), nil); err != nil {
 		return err
 	}
 	if err := d.create(ctx, "untriggered", ours); err != nil {

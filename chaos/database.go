@@ -16,8 +16,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/devdb"
+	"github.com/event-piper/event-piper/postgresql/migrations"
 )
 
 // parameters keep the server small enough to be filled and exhausted, and durable as in production.
@@ -81,7 +81,7 @@ func (d *database) prepare(ctx context.Context) error {
 	}
 	d.port = u.Port()
 	d.addresses = []string{d.address()}
-	if _, _, err := postgresql.Migrate(ctx, d.server.DSN()); err != nil {
+	if _, _, err := migrations.Apply(ctx, d.server.DSN(), nil); err != nil {
 		return err
 	}
 	return d.query(ctx, func(ctx context.Context, c *pgx.Conn) error {

@@ -13,8 +13,8 @@ import (
 
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/coretest"
-	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/devdb"
+	"github.com/event-piper/event-piper/postgresql/migrations"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
 
@@ -76,7 +76,7 @@ func TestAFailoverIsToldIfItLostEvents(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			primary := pgtest.Server(t, nil)
-			if _, _, err := postgresql.Migrate(t.Context(), primary.DSN()); err != nil {
+			if _, _, err := migrations.Apply(t.Context(), primary.DSN(), nil); err != nil {
 				t.Fatal(err)
 			}
 			before := func(n int) {

@@ -7,17 +7,18 @@ import (
 	"testing"
 
 	"github.com/event-piper/event-piper/postgresql"
+	"github.com/event-piper/event-piper/postgresql/migrations"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
 
 func TestMigrateBringsAnEmptyDatabaseUpToDateOnce(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.Empty(t)
-	from, to, err := postgresql.Migrate(t.Context(), dsn)
+	from, to, err := migrations.Apply(t.Context(), dsn, nil)
 	if err != nil || from != 0 || to < 2 {
 		t.Fatalf("migrated from %d to %d (%v), want from 0 to at least 2", from, to, err)
 	}
-	again, same, err := postgresql.Migrate(t.Context(), dsn)
+	again, same, err := migrations.Apply(t.Context(), dsn, nil)
 	if err != nil || again != to || same != to {
 		t.Errorf("migrated again from %d to %d (%v), want from %d to %[4]d", again, same, err, to)
 	}
@@ -34,7 +35,7 @@ func TestMigrateMayRunInSeveralPlacesAtOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			if _, _, err := postgresql.Migrate(t.Context(), dsn); err != nil {
+			if _, _, err := migrations.Apply(t.Context(), dsn, nil); err != nil {
 				t.Error(err)
 			}
 		})
@@ -62,7 +63,7 @@ func TestAnotherSchemaVersionIsRefused(t *testing.T) {
 			if name != "newer" {
 				return
 			}
-			if _, _, err := postgresql.Migrate(t.Context(), dsn); !errors.As(err, &schema) {
+			if _, _, err := migrations.Apply(t.Context(), dsn, nil); !errors.As(err, &schema) {
 				t.Errorf("migrating it: %v, want a schema error", err)
 			}
 		})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/postgresql"
+	"github.com/event-piper/event-piper/postgresql/migrations"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
 
@@ -57,7 +58,7 @@ func TestADatabaseOfAnotherEncodingIsRefused(t *testing.T) {
 	t.Cleanup(func() { execAfter(t, dsn, "drop database latin with (force)") })
 	u, _ := url.Parse(dsn)
 	u.Path = "latin"
-	_, _, err := postgresql.Migrate(t.Context(), u.String())
+	_, _, err := migrations.Apply(t.Context(), u.String(), nil)
 	want := func(what string, err error) {
 		if err == nil || !strings.Contains(err.Error(), "LATIN1") || !strings.Contains(err.Error(), "encoding 'UTF8'") {
 			t.Errorf("%s: %v, want an error that names the encoding and the cure", what, err)
@@ -103,7 +104,7 @@ func TestEveryWayToReadMindsItsOwnParameters(t *testing.T) {
 			if version(t, conn) >= 17 {
 				exec(t, conn, "alter "+whose+" set transaction_timeout = '5s'")
 			}
-			if _, _, err := postgresql.Migrate(t.Context(), dsn); err != nil {
+			if _, _, err := migrations.Apply(t.Context(), dsn, nil); err != nil {
 				t.Fatal(err)
 			}
 			exec(t, conn, insert)
@@ -121,7 +122,7 @@ func TestASearchPathInTheDSNIsUsed(t *testing.T) {
 	dsn := pgtest.Empty(t)
 	conn := connect(t, dsn)
 	exec(t, conn, `create schema "Own one"; create table events (id int)`)
-	_, _, err := postgresql.Migrate(t.Context(), dsn)
+	_, _, err := migrations.Apply(t.Context(), dsn, nil)
 	if err == nil || !strings.Contains(err.Error(), "search_path=event_piper") {
 		t.Errorf("migrating beside a table events: %v, want the cure", err)
 	}
@@ -130,7 +131,7 @@ func TestASearchPathInTheDSNIsUsed(t *testing.T) {
 	}
 	own := dsn + "?search_path=" + url.PathEscape(`"Own one"`)
 	for range 2 {
-		if _, _, err := postgresql.Migrate(t.Context(), own); err != nil {
+		if _, _, err := migrations.Apply(t.Context(), own, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

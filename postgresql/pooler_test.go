@@ -10,6 +10,7 @@ import (
 
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/postgresql"
+	"github.com/event-piper/event-piper/postgresql/migrations"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
 
@@ -19,7 +20,7 @@ func TestAPoolerInSessionModeIsAsGoodAsNone(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.Empty(t)
 	pooled := pgtest.Pooler(t, dsn, "session")
-	if _, _, err := postgresql.Migrate(t.Context(), pooled); err != nil {
+	if _, _, err := migrations.Apply(t.Context(), pooled, nil); err != nil {
 		t.Fatal(err)
 	}
 	conn := connect(t, dsn)
@@ -46,7 +47,7 @@ func TestAPoolerInTransactionModeIsNotListenedThrough(t *testing.T) {
 	if err := read["poll by an interval"](t.Context()); err != nil {
 		t.Errorf("by an interval: %v", err)
 	}
-	if _, _, err := postgresql.Migrate(t.Context(), pooled); err == nil {
+	if _, _, err := migrations.Apply(t.Context(), pooled, nil); err == nil {
 		t.Error("migrating: want an error")
 	}
 	wantNothingLeft(t, dsn)

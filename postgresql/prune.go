@@ -54,17 +54,12 @@ type Pruned struct {
 // is at it. What has been deleted stays deleted, whatever the error.
 func Prune(ctx context.Context, dsn string, login Login, olderThan time.Duration, log *slog.Logger, progress func(Pruned)) (Pruned, error) {
 	var done Pruned
-	t, err := parseDSN("DATABASE_URL", dsn, "event-piper prune")
+	owner, err := OpenOwner(ctx, dsn, "event-piper prune", login)
 	if err != nil {
 		return done, err
 	}
-	t.login = login
-	l, err := reach(ctx, t, true)
-	if err != nil {
-		return done, err
-	}
-	defer l.close()
-	p := pruner{conn: l.Conn, log: log}
+	defer owner.Close()
+	p := pruner{conn: owner.Conn, log: log}
 	if err := p.begin(ctx, olderThan); err != nil {
 		return done, err
 	}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/coretest"
-	"github.com/event-piper/event-piper/postgresql"
+	"github.com/event-piper/event-piper/postgresql/migrations"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
 
@@ -129,7 +129,7 @@ func TestAServerThatCrashesLosesNothing(t *testing.T) {
 	t.Parallel()
 	// What a commit has answered is on disk, or at least with the system, even if the server crashes.
 	server := pgtest.Server(t, nil)
-	if _, _, err := postgresql.Migrate(t.Context(), server.DSN()); err != nil {
+	if _, _, err := migrations.Apply(t.Context(), server.DSN(), nil); err != nil {
 		t.Fatal(err)
 	}
 	race := race(t)
@@ -177,7 +177,7 @@ func until(t *testing.T, what string, is func() bool) {
 func TestHealthIsDownWithoutAServerAndUpAgain(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Server(t, nil)
-	if _, _, err := postgresql.Migrate(t.Context(), server.DSN()); err != nil {
+	if _, _, err := migrations.Apply(t.Context(), server.DSN(), nil); err != nil {
 		t.Fatal(err)
 	}
 	hub := coretest.RunHub(t, open(t, server.DSN()))

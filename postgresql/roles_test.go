@@ -6,7 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/event-piper/event-piper/postgresql"
+	"github.com/event-piper/event-piper/postgresql/migrations"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
 
@@ -27,7 +27,7 @@ func TestTheRolesAreSetUpByAnyOwner(t *testing.T) {
 		exec(t, admin, "create role "+role+" login password 'secret'")
 	}
 	setUp := func(database string, again bool) {
-		if _, _, err := postgresql.Migrate(t.Context(), as("plain", database)); err != nil {
+		if _, _, err := migrations.Apply(t.Context(), as("plain", database), nil); err != nil {
 			t.Fatal(err)
 		}
 		run(t, admin, "", "psql", "-X", "-q", "-f", "roles.sql", as("plain", database))

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/event-piper/event-piper/core"
-	"github.com/event-piper/event-piper/postgresql"
+	"github.com/event-piper/event-piper/postgresql/migrations"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
 
@@ -16,7 +16,7 @@ import (
 func TestAStandbyIsRefused(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Server(t, nil)
-	if _, _, err := postgresql.Migrate(t.Context(), server.DSN()); err != nil {
+	if _, _, err := migrations.Apply(t.Context(), server.DSN(), nil); err != nil {
 		t.Fatal(err)
 	}
 	conn := connect(t, server.DSN())

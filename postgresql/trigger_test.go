@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/event-piper/event-piper/core"
-	"github.com/event-piper/event-piper/postgresql"
+	"github.com/event-piper/event-piper/postgresql/migrations"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
 
@@ -412,7 +412,7 @@ func TestAPageRefusesAPositionThatTheDatabaseHasNotReached(t *testing.T) {
 func TestAPreparedTransactionHoldsTheWatermark(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Server(t, map[string]string{"max_prepared_transactions": "5"})
-	if _, _, err := postgresql.Migrate(t.Context(), server.DSN()); err != nil {
+	if _, _, err := migrations.Apply(t.Context(), server.DSN(), nil); err != nil {
 		t.Fatal(err)
 	}
 	f := follow(t, server.DSN())

@@ -22,8 +22,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/devdb"
+	"github.com/event-piper/event-piper/postgresql/migrations"
 )
 
 const consumer = "toto"
@@ -56,7 +56,7 @@ func run(ctx context.Context, stream, web string, commands []string) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Stop()) }()
-	if _, _, err := postgresql.Migrate(ctx, db.DSN()); err != nil {
+	if _, _, err := migrations.Apply(ctx, db.DSN(), nil); err != nil {
 		return err
 	}
 	service := &service{binary: stream, dsn: db.DSN()}

@@ -35,6 +35,7 @@ import (
 	"github.com/event-piper/event-piper/openapi"
 	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/devdb"
+	"github.com/event-piper/event-piper/postgresql/migrations"
 )
 
 func main() {
@@ -153,7 +154,7 @@ func (c *config) migrate() error {
 	if err != nil {
 		return err
 	}
-	from, to, err := postgresql.MigrateAs(context.Background(), dsn, login)
+	from, to, err := migrations.Apply(context.Background(), dsn, login)
 	if err != nil {
 		return err
 	}
@@ -176,7 +177,7 @@ func (c *config) startDevelopment(ctx context.Context, addr net.Addr, log *slog.
 			log.Error("cannot stop the development PostgreSQL", "error", err)
 		}
 	}
-	if _, _, err := postgresql.Migrate(ctx, db.DSN()); err != nil {
+	if _, _, err := migrations.Apply(ctx, db.DSN(), nil); err != nil {
 		stop()
 		return "", nil, err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/awslogin"
+	"github.com/event-piper/event-piper/postgresql/migrations"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
 
@@ -249,7 +250,7 @@ func TestAPasswordThatIsWrongForGood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = postgresql.MigrateAs(t.Context(), dsn, login)
+	_, _, err = migrations.Apply(t.Context(), dsn, login)
 	if err == nil || !strings.Contains(err.Error(), "28P01") || strings.Contains(err.Error(), "wrong") {
 		t.Errorf("want the server's refusal and not the password, got %v", err)
 	}

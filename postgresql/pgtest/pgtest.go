@@ -17,8 +17,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/devdb"
+	"github.com/event-piper/event-piper/postgresql/migrations"
 )
 
 // template is the database that those with the schema are copies of: copying is faster than migrating.
@@ -39,7 +39,7 @@ var (
 		if err := exec(s, "create database "+template+" template template0"); err != nil {
 			return err
 		}
-		_, _, err = postgresql.Migrate(context.Background(), dsn(s, template))
+		_, _, err = migrations.Apply(context.Background(), dsn(s, template), nil)
 		return err
 	})
 	databases atomic.Int64
