@@ -6,7 +6,6 @@
 package auth
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -36,7 +35,7 @@ type Identity struct {
 // Follow returns the topics that a session of the consumer follows, as core.Grants does. They may outlive the
 // request that named them.
 func (id Identity) Follow(asked []string, most int) ([]string, error) {
-	topics, err := id.Grants.Follow(id.Consumer, asked, cmp.Or(most, core.DefaultTopics))
+	topics, err := id.Grants.Follow(id.Consumer, asked, most)
 	for i := range topics {
 		topics[i] = strings.Clone(topics[i]) // not the whole request's header with it
 	}
@@ -49,12 +48,17 @@ type Authenticator interface {
 	Authenticate(r *http.Request) (Identity, error)
 }
 
+// Reasons are why requests are refused, fit for the label of a metric.
+var Reasons = []string{
+	"missing", "ambiguous", "malformed", "algorithm", "key", "signature", "issuer", "audience", "expired",
+	"early", "claims", "consumer", "topics", "contradiction", "unavailable",
+}
+
 // Error is a refusal. None of it repeats what the client sent.
 type Error struct {
 	// Status is 400, 401, 403 or 503.
 	Status int
-	// Reason is fit for the label of a metric: missing, ambiguous, malformed, algorithm, key, signature,
-	// issuer, audience, expired, early, claims, consumer, topics, contradiction or unavailable.
+	// Reason is one of [Reasons].
 	Reason string
 	// Cause says more than Reason, for the log alone: which check a token failed helps whoever forges one.
 	Cause string

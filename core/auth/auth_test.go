@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,9 @@ func checkRefusal(t *testing.T, got answer, status int, reason, challenge string
 	}
 	if len(got.refused) != 1 || got.refused[0] != reason {
 		t.Errorf("refusals noted: got %q, want [%q]", got.refused, reason)
+	}
+	if !slices.Contains(auth.Reasons, reason) {
+		t.Errorf("the reason %q is none of those that metrics tell apart", reason)
 	}
 	if c := got.header.Get("WWW-Authenticate"); !strings.HasPrefix(c, challenge) || (challenge == "") != (c == "") {
 		t.Errorf("WWW-Authenticate: got %q, want %q…", c, challenge)

@@ -65,6 +65,7 @@ func TestJWTGrantsTheTopicsOfItsClaim(t *testing.T) {
 		{"an empty array", []string{}, ""},
 		{"an array, names as they are", []string{"team-7", "a, b", "100%", "order-*"}, "team-7|a, b|100%"},
 		{"a string with spaces", "team-7  order-* team-8", "team-7|team-8"},
+		{"a string of names with other spaces", "team\u00a07 team\u30008", "team\u00a07|team\u30008"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			header := bearer(hs256(jwt.MapClaims{"topics": c.claim}))
@@ -84,7 +85,7 @@ func TestJWTGrantsTheTopicsOfItsClaim(t *testing.T) {
 
 func TestJWTRefusesAClaimOfTopicsThatCannotBeRead(t *testing.T) {
 	withClaim := withSecret(t, func(c *auth.JWTConfig) { c.TopicsClaim = "topics" })
-	for _, claim := range []any{7, true, map[string]any{"a": 1}, []any{"a", 7}, []string{""}, []string{"a\nb"}, []string{strings.Repeat("x", 256)}} {
+	for _, claim := range []any{7, true, map[string]any{"a": 1}, []any{"a", 7}, "a\nb", "a\tb", []string{""}, []string{"a\nb"}, []string{strings.Repeat("x", 256)}} {
 		got := ask(t, withClaim, "", bearer(hs256(jwt.MapClaims{"topics": claim})))
 		checkRefusal(t, got, http.StatusUnauthorized, "topics", "Bearer")
 	}

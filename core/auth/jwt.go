@@ -186,7 +186,7 @@ func (a *jwtAuthenticator) grants(claims jwt.MapClaims) (core.Grants, error) {
 	var names []string
 	switch claim := claim.(type) {
 	case string:
-		names = strings.Fields(claim)
+		names = strings.FieldsFunc(claim, func(r rune) bool { return r == ' ' }) // not at a space that a name may have
 	case []any:
 		for _, name := range claim {
 			text, ok := name.(string)

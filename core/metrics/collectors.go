@@ -1,11 +1,13 @@
 package metrics
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/event-piper/event-piper/core"
+	"github.com/event-piper/event-piper/core/auth"
 	"github.com/event-piper/event-piper/core/sse"
 )
 
@@ -16,10 +18,7 @@ const (
 
 // refusalReasons are those that [Metrics.Refused] tells apart: the reasons of an auth.Error, "rate" for
 // too many requests of a consumer, "connections" for too many of these, and all others together.
-var refusalReasons = []string{
-	"missing", "ambiguous", "malformed", "algorithm", "key", "signature", "issuer", "audience", "expired",
-	"early", "claims", "consumer", "contradiction", "unavailable", "rate", "connections", "other",
-}
+var refusalReasons = slices.Concat(auth.Reasons, []string{"rate", "connections", "other"})
 
 // reading is one series whose value is taken from S, a state of one moment.
 type reading[S any] struct {

@@ -27,7 +27,7 @@ type Config struct {
 	// Retry is about how long clients should wait before they come back: a client is told between half and
 	// one and a half of it.
 	Retry time.Duration
-	// MaxTopics is how many topics a stream may follow; 0 is core.DefaultTopics.
+	// MaxTopics is how many topics a stream may follow.
 	MaxTopics int
 	// Source is the source of CloudEvents, a URI reference.
 	Source string

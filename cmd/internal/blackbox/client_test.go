@@ -63,10 +63,11 @@ func send(r *http.Request) (answer, error) {
 
 // event is one as a poll answers with it.
 type event struct {
-	ID        int64
-	Type      string
-	Timestamp time.Time
-	Payload   json.RawMessage
+	ID         int64
+	Type       string
+	Timestamp  time.Time
+	Subscriber string
+	Payload    json.RawMessage
 }
 
 type batch struct {
@@ -186,7 +187,7 @@ func (s *stream) request(addr, target, consumer string, cursor int64, headers ..
 		return fmt.Errorf("open a stream: %w", err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("open a stream: %s", response.Status)
+		return fmt.Errorf("open a stream: %w", &refusedError{response.StatusCode})
 	}
 	s.r = bufio.NewReader(response.Body)
 	for s.tellings == 0 {
@@ -195,6 +196,13 @@ func (s *stream) request(addr, target, consumer string, cursor int64, headers ..
 		}
 	}
 	return nil
+}
+
+// refusedError is an answer to a request that was not served.
+type refusedError struct{ status int }
+
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("%d %s", e.status, http.StatusText(e.status))
 }
 
 // line reads a line, and takes note of it if it is a retry.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"testing"
@@ -97,7 +98,10 @@ func TestStreamsOfALambdaAreHandedOver(t *testing.T) {
 	}
 	written := make(chan error, writers)
 	for range writers {
-		go func() { written <- write(dsn, transactions) }()
+		random := rand.New(rand.NewPCG(rand.Uint64(), 0))
+		go func() {
+			written <- write(dsn, random, []string{consumerName(0), consumerName(1), consumerName(2)}, transactions)
+		}()
 	}
 	for range writers {
 		if err := <-written; err != nil {

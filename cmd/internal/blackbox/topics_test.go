@@ -133,3 +133,27 @@ func testTopicsOfAStream(t *testing.T, dsn, addr string) {
 		t.Errorf("want 403 for a topic that is not granted, got %v", err)
 	}
 }
+
+// TestNoTopics: where no session may follow any, each still has its own address.
+func TestNoTopics(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	id := connect(t, dsn).insert(t, "toto", "insert", `{}`)
+	p := start(t, "stream", "DATABASE_URL="+dsn, "MAX_TOPICS=0")
+	for _, query := range []string{"", "?topics=team-7", "?topics=toto,team-7"} {
+		for _, path := range []string{"/events", "/events/poll"} {
+			ask(t, http.MethodGet, p.url(path+query), "toto", "X-Consumer-Topics", "team-7").problem(t, http.StatusUnprocessableEntity)
+		}
+	}
+	for _, query := range []string{"?topics=", "?topics=toto"} {
+		s, err := openAt(p.addr, "/events"+query, "toto", 0, "X-Consumer-Topics", "team-7")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.close()
+		s.want(t, id)
+		if b := ask(t, http.MethodGet, p.url("/events/poll"+query+"&after=0"), "toto", "X-Consumer-Topics", "team-7").batch(t); !slices.Equal(b.ids(), []int64{id}) {
+			t.Errorf("%s: want event %d, got %v", query, id, b.ids())
+		}
+	}
+}
