@@ -351,7 +351,7 @@ func (h *Hub) rewind(s Standing) {
 	h.recent, h.bytes = nil, 0
 	for _, t := range h.tails {
 		clear(t.events)
-		t.events, t.floor, t.redacted, t.given = nil, newest, min(t.redacted, newest), 0
+		t.events, t.floor, t.redacted, t.given = nil, newest, min(t.redacted, newest), nil
 		for _, f := range t.follows {
 			f.session.history.doubted = f.session.cursor > s.Kept
 			f.session.lookUp()

@@ -167,7 +167,7 @@ func (h *Hub) Open(consumer string, cursor int64, types Types, wake func(), topi
 		return nil, ErrTooManySessionsOfConsumer
 	}
 	now := time.Now()
-	doubted := cursor > own.given && h.lost.hits(cursor, now)
+	doubted := h.lost.hits(cursor, now) && !own.given[cursor]
 	if cursor == FromNow {
 		cursor = h.position
 	}

@@ -86,7 +86,7 @@ type loss struct {
 	noticed        time.Time
 }
 
-// hits reports that what led to a cursor may be lost. One that this instance has given since is not to be asked about. The
+// hits reports that what led to a cursor may be lost. One that its consumer has been given since is not to be asked about. The
 // newest position is most likely one that was given since: it is what every reset leads to.
 func (l loss) hits(cursor int64, now time.Time) bool {
 	return cursor > l.after && cursor <= l.through && cursor != l.newest && now.Sub(l.noticed) < doubtful

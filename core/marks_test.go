@@ -131,6 +131,25 @@ func TestALossThatIsNotTakenIsToldToTheNext(t *testing.T) {
 	})
 }
 
+// What one client has got since says nothing of another's cursor, nor of what came of it at its own client.
+func TestALossIsToldToWhoeverWasAwayWhileOthersWentOn(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		w.insert("toto", 5)
+		time.Sleep(time.Second)
+		other := w.open("toto", 4)
+		other.want("before", 5)
+		w.insert("toto", 3)
+		other.want("what will be lost", 6, 7, 8)
+		w.failOver(5, 6)
+		other.wantReset("whoever was there", core.ResetError{Reason: core.Ahead, Newest: 11})
+		w.open("toto", 5).want("from a cursor that still holds", 6, 7, 8, 9, 10, 11)
+		w.insert("toto", 1)
+		other.want("live again", 12)
+		other.Close()
+		w.open("toto", 7).wantReset("whoever was away", core.ResetError{Reason: core.Ahead, Newest: 12})
+	})
+}
+
 // A page that was asked for before may end at a position of before.
 func TestAPageThatWasAskedForBeforeALossIsReadAgain(t *testing.T) {
 	in(t, roomy, func(w *world) {

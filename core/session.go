@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"slices"
+	"time"
 )
 
 // Session is a cursor of one consumer: the state of the one reading loop that replay and live, SSE and
@@ -123,11 +124,16 @@ func (s *Session) isHistory(cursor int64) bool {
 	return cursor < s.floor() || cursor > s.hub.position && !s.history.known || s.history.doubted
 }
 
-// give notes that the consumer takes the session's cursor away.
+// give notes that the consumer takes the session's cursor away, if others may have had the same before a loss.
 func (s *Session) give() {
-	if own := s.owner(); !s.history.doubted {
-		own.given = max(own.given, s.cursor)
+	own := s.owner()
+	if s.history.doubted || !s.hub.lost.hits(s.cursor, time.Now()) {
+		return
 	}
+	if own.given == nil {
+		own.given = map[int64]bool{}
+	}
+	own.given[s.cursor] = true
 }
 
 // floor is the position above which the tails are complete.

@@ -21,8 +21,8 @@ type tail struct {
 	read, kept int
 	// redacted is the position of the last redaction of one of the address's events.
 	redacted int64
-	// given is the highest cursor that the consumer has taken away since the database last lost something.
-	given int64
+	// given are the cursors that the consumer has taken away since the database last lost something, of those that hit the loss.
+	given map[int64]bool
 	// woken marks a tail that the running publish has given events.
 	woken bool
 	// left is when the last session went, if there is none; leaving that the tail stands in hub.leaving, where it
