@@ -12,6 +12,7 @@ import (
 	"github.com/event-piper/event-piper/core/settings"
 	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/awslogin"
+	"github.com/event-piper/event-piper/postgresql/awslogin/awsaccount"
 )
 
 // runDoctor looks at a database, a service, or both, and says what to do about what it finds.
@@ -53,7 +54,7 @@ The exit code is 1 if there is something to mend.`)
 	if named {
 		database.Name, database.Pagers = "event-piper doctor", 1
 		var err error
-		if database.URL, database.Login, err = login.Open(ctx, database.URL); err != nil {
+		if database.URL, database.Login, err = login.Open(ctx, database.URL, awsaccount.Find); err != nil {
 			show("database", []postgresql.Finding{{Problem: true, Text: err.Error()}})
 		} else {
 			show("database", postgresql.Examine(ctx, database))

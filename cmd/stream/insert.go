@@ -11,6 +11,7 @@ import (
 	"github.com/event-piper/event-piper/core/settings"
 	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/awslogin"
+	"github.com/event-piper/event-piper/postgresql/awslogin/awsaccount"
 	"github.com/event-piper/event-piper/postgresql/devdb"
 )
 
@@ -46,7 +47,7 @@ Where no database is named, it goes to the development PostgreSQL of "stream".`)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	dsn, as, err := login.Open(ctx, dsn)
+	dsn, as, err := login.Open(ctx, dsn, awsaccount.Find)
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ import (
 	"github.com/event-piper/event-piper/core/sse"
 	"github.com/event-piper/event-piper/openapi"
 	"github.com/event-piper/event-piper/postgresql"
+	"github.com/event-piper/event-piper/postgresql/awslogin/awsaccount"
 	"github.com/event-piper/event-piper/postgresql/devdb"
 	"github.com/event-piper/event-piper/postgresql/migrations"
 )
@@ -150,7 +151,7 @@ func (c *config) routes(s *service.Service) error {
 }
 
 func (c *config) migrate() error {
-	dsn, login, err := c.Login.Open(context.Background(), cmp.Or(c.ListenURL, c.DatabaseURL)) // it takes a session, too
+	dsn, login, err := c.Login.Open(context.Background(), cmp.Or(c.ListenURL, c.DatabaseURL), awsaccount.Find) // it takes a session, too
 	if err != nil {
 		return err
 	}

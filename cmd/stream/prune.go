@@ -13,6 +13,7 @@ import (
 	"github.com/event-piper/event-piper/core/web"
 	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/awslogin"
+	"github.com/event-piper/event-piper/postgresql/awslogin/awsaccount"
 )
 
 // pruning is the command that deletes old events.
@@ -85,7 +86,7 @@ func (p *pruning) once(ctx context.Context, log *slog.Logger) error {
 		}
 	}
 	start := time.Now()
-	dsn, login, err := p.login.Open(ctx, cmp.Or(p.listenURL, p.databaseURL))
+	dsn, login, err := p.login.Open(ctx, cmp.Or(p.listenURL, p.databaseURL), awsaccount.Find)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/event-piper/event-piper/core/web"
 	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/awslogin"
+	"github.com/event-piper/event-piper/postgresql/awslogin/awsaccount"
 )
 
 // source is the database that tail reads without a service.
@@ -79,7 +80,7 @@ func (d *source) named() bool { return postgresql.Named(d.databaseURL) || d.logi
 
 // open connects, so that a database that cannot be read is said at once.
 func (d *source) open(ctx context.Context) (*core.Direct, error) {
-	dsn, login, err := d.login.Open(ctx, cmp.Or(d.listenURL, d.databaseURL))
+	dsn, login, err := d.login.Open(ctx, cmp.Or(d.listenURL, d.databaseURL), awsaccount.Find)
 	if err != nil {
 		return nil, err
 	}

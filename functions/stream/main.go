@@ -84,7 +84,7 @@ func newHandler(ctx context.Context, args []string, getenv func(string) string) 
 	if err != nil {
 		return nil, err
 	}
-	dsn, login, err := c.login.Open(ctx, c.databaseURL)
+	dsn, login, err := c.login.Open(ctx, c.databaseURL, awslogin.Function)
 	if err != nil {
 		return nil, err
 	}

@@ -1,8 +1,5 @@
 // Package awslogin signs in to PostgreSQL with what AWS keeps: a secret of Secrets Manager, whose rotation costs no
 // connection, or RDS tokens, which are made for each connection and live for 15 minutes.
-//
-// Region and credentials are found as every AWS program finds them: by environment, role of the function or task, web
-// identity of a pod, instance.
 package awslogin
 
 import (
@@ -13,7 +10,6 @@ import (
 	"strconv"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/feature/rds/auth"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/jackc/pgx/v5"
@@ -39,26 +35,29 @@ func (c *Config) Define(s *settings.Set) {
 // Named reports whether a database is named by the secret, so that no DSN is needed.
 func (c *Config) Named() bool { return c.SecretARN != "" }
 
+// Account finds the region and the credentials with which AWS is asked: [Function], or that of package awsaccount.
+type Account func(context.Context) (aws.Config, error)
+
 // Open returns the DSN to use for the one given, and the login that belongs to it; nil if the DSN says it all. It reads
 // the secret.
-func (c *Config) Open(ctx context.Context, dsn string) (string, postgresql.Login, error) {
+func (c *Config) Open(ctx context.Context, dsn string, find Account) (string, postgresql.Login, error) {
 	if c.SecretARN == "" && c.Auth != iam {
 		return dsn, nil, nil
 	}
 	if c.SecretARN != "" && c.Auth == iam {
 		return "", nil, errors.New("DATABASE_AUTH=rds-iam takes no DATABASE_SECRET_ARN: a token is the password")
 	}
-	cfg, err := config.LoadDefaultConfig(ctx)
+	account, err := find(ctx)
 	if err != nil {
-		return "", nil, fmt.Errorf("find AWS's region and credentials: %w", err)
+		return "", nil, err
 	}
-	if cfg.Region == "" {
+	if account.Region == "" {
 		return "", nil, errors.New("AWS_REGION is not set")
 	}
 	if c.Auth == iam {
-		return dsn, &tokens{region: cfg.Region, credentials: cfg.Credentials}, nil
+		return dsn, &tokens{region: account.Region, credentials: account.Credentials}, nil
 	}
-	return openSecret(ctx, secretsmanager.NewFromConfig(cfg), c.SecretARN, dsn)
+	return openSecret(ctx, secretsmanager.NewFromConfig(account), c.SecretARN, dsn)
 }
 
 // tokens is the login of RDS with IAM.

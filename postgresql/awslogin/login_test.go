@@ -20,6 +20,7 @@ import (
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/awslogin"
+	"github.com/event-piper/event-piper/postgresql/awslogin/awsaccount"
 	"github.com/event-piper/event-piper/postgresql/migrations"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
@@ -159,7 +160,7 @@ func TestARotationCostsNoPoll(t *testing.T) {
 	r := newReader(t, m)
 	t.Setenv("PGSSLMODE", "disable") // the test's server has no certificate
 	c := awslogin.Config{SecretARN: arn, Auth: "password"}
-	dsn, login, err := c.Open(t.Context(), "")
+	dsn, login, err := c.Open(t.Context(), "", awslogin.Function)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +203,7 @@ func TestAStoreSignsInAgain(t *testing.T) {
 	r := newReader(t, m)
 	m.set("AWSCURRENT", r.url.String()) // a URL this time
 	c := awslogin.Config{SecretARN: arn, Auth: "password"}
-	dsn, login, err := c.Open(t.Context(), "")
+	dsn, login, err := c.Open(t.Context(), "", awsaccount.Find)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +247,7 @@ func TestAPasswordThatIsWrongForGood(t *testing.T) {
 	r := newReader(t, m)
 	m.set("AWSCURRENT", r.secret("wrong"))
 	c := awslogin.Config{SecretARN: arn, Auth: "password"}
-	dsn, login, err := c.Open(t.Context(), "postgres://"+r.url.Host+r.url.Path)
+	dsn, login, err := c.Open(t.Context(), "postgres://"+r.url.Host+r.url.Path, awsaccount.Find)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,19 +268,57 @@ func TestASecretThatCannotBeUsed(t *testing.T) {
 	} {
 		m.set("AWSCURRENT", value)
 		c := awslogin.Config{SecretARN: arn, Auth: "password"}
-		_, _, err := c.Open(t.Context(), "")
+		_, _, err := c.Open(t.Context(), "", awslogin.Function)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("%s: want an error that says %q, got %v", value, want, err)
 		}
 	}
 }
 
-// TestTokens looks at what RDS would get: a request to connect, signed for 15 minutes, for this host and user, and a
-// new one each time.
+// TestTokens looks at what RDS would get, with credentials from wherever AWS puts them.
 func TestTokens(t *testing.T) {
-	account(t)
+	t.Run("of a program", func(t *testing.T) {
+		account(t)
+		wantTokens(t, awsaccount.Find)
+	})
+	t.Run("of a function", func(t *testing.T) {
+		account(t)
+		wantTokens(t, awslogin.Function)
+	})
+	t.Run("of a function that is given an address of its credentials", func(t *testing.T) {
+		account(t)
+		t.Setenv("AWS_ACCESS_KEY_ID", "")
+		t.Setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "pass")
+		place := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if got := r.Header.Get("Authorization"); got != "pass" {
+				t.Errorf("want to be asked with the token, got %q", got)
+			}
+			_, _ = io.WriteString(w, `{"AccessKeyId":"AKIDEXAMPLE","SecretAccessKey":"secret","Token":"session","Expiration":"2999-01-01T00:00:00Z"}`)
+		}))
+		t.Cleanup(place.Close)
+		t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", place.URL)
+		wantTokens(t, awslogin.Function)
+	})
+}
+
+func TestAFunctionWithoutAnAccount(t *testing.T) {
+	for name, want := range map[string]string{"AWS_ACCESS_KEY_ID": "no credentials", "AWS_REGION": "AWS_REGION is not set"} {
+		account(t)
+		t.Setenv(name, "")
+		c := awslogin.Config{Auth: "rds-iam"}
+		_, _, err := c.Open(t.Context(), "postgres://reader@db.example.com/events", awslogin.Function)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("without %s: want an error that says %q, got %v", name, want, err)
+		}
+	}
+}
+
+// wantTokens wants a request to connect, signed for 15 minutes, for this host and user, and none for a server that is not
+// verified.
+func wantTokens(t *testing.T, find awslogin.Account) {
+	t.Helper()
 	c := awslogin.Config{Auth: "rds-iam"}
-	dsn, login, err := c.Open(t.Context(), "postgres://reader@db.example.com:5432/events?sslmode=verify-full")
+	dsn, login, err := c.Open(t.Context(), "postgres://reader@db.example.com:5432/events?sslmode=verify-full", find)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,7 @@ import (
 	"github.com/event-piper/event-piper/openapi"
 	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/awslogin"
+	"github.com/event-piper/event-piper/postgresql/awslogin/awsaccount"
 )
 
 // Version is set by the linker.
@@ -193,7 +194,7 @@ func Run(c *Config, p Program) error {
 		}
 		defer remove()
 	}
-	dsn, login, err := c.Login.Open(stop, dsn)
+	dsn, login, err := c.Login.Open(stop, dsn, awsaccount.Find)
 	if err != nil {
 		return err
 	}
