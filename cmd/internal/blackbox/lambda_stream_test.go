@@ -92,7 +92,12 @@ func TestStreamsOfALambdaAreHandedOver(t *testing.T) {
 	c := &crowd{consumers: consumers}
 	for i := range sessions {
 		m := &member{consumer: consumerName(i % consumers)}
-		m.stream = mustOpen(t, addr, m.consumer, 0)
+		eventually(t, "a stream that begins within the second", func() (begun bool) {
+			var err error
+			m.stream, err = open(addr, m.consumer, 0)
+			return err == nil
+		})
+		t.Cleanup(func() { m.stream.close() })
 		c.sessions = append(c.sessions, m)
 		c.reading.Go(func() { m.err = m.readOn(addr, returns) })
 	}
