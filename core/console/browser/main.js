@@ -19,13 +19,13 @@ const browser = await chromium.launch({
   args: ['--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1', ...process.getuid() === 0 ? ['--no-sandbox'] : []],
 });
 const children = [];
-setTimeout(() => { console.error('it takes too long'); process.exit(1); }, 180_000).unref();
+setTimeout(() => { console.error('it takes too long'); process.exit(1); }, 900_000).unref(); // minutes on a busy machine
 let step;
 const at = name => console.error(step = name);
 try {
   const context = await browser.newContext({ viewport: { width: 1280, height: 1000 }, permissions: ['clipboard-read', 'clipboard-write'] });
   const page = await context.newPage();
-  page.setDefaultTimeout(20_000);
+  page.setDefaultTimeout(60_000);
   const requests = [], complaints = [];
   page.on('request', r => requests.push(r.url()));
   page.on('pageerror', e => complaints.push(e.message));
@@ -41,6 +41,13 @@ try {
   const count = n => page.waitForFunction(n => document.querySelectorAll('#events tr').length === n, n)
     .catch(async () => assert.fail(`${step}: ${await rows.count()} events, want ${n}: ${await page.locator('#state').textContent()}`));
   const types = async () => (await rows.locator('td:nth-child(2)').allTextContents()).reverse();
+  // What the page has said, as some of it stands there for a moment only.
+  const said = async (act, wanted) => {
+    const before = await page.evaluate(() => said.length);
+    await act();
+    await page.waitForFunction(([before, source]) => said.slice(before).some(text => new RegExp(source).test(text)), [before, wanted.source])
+      .catch(async () => assert.fail(`${step}: the page has said ${await page.evaluate(() => said.join(' | '))}, want ${wanted}`));
+  };
   const live = async transport => { await text('#state', /^live/); await text('#transport', new RegExp(`^${transport}$`)); };
   const connect = async (fields, transport = 'SSE') => {
     await button('Clear').click();
@@ -56,11 +63,19 @@ try {
   await page.goto(`${origin}/`);
   assert.equal(page.url(), `${origin}/console`);
   await text('#service', /delivering/);
+  await page.evaluate(() => {
+    globalThis.said = [];
+    for (const id of ['state', 'copied']) {
+      const place = document.getElementById(id);
+      new MutationObserver(() => said.push(`${id}: ${place.textContent}`)).observe(place, { childList: true, characterData: true, subtree: true });
+    }
+  });
 
   at('by keyboard alone: connect, insert, see it');
   await watch.getByLabel('Consumer').focus();
   await page.keyboard.press('Enter');
   await live('SSE');
+  assert.deepEqual(await page.evaluate(() => said), ['state: connecting: to the stream', 'state: live'], 'it connects at once');
   await text('#heartbeat', /\d/);
   await page.getByRole('region', { name: 'Insert' }).getByLabel('Payload').fill('{"order": 17, "total": 42.50, "big": 12345678901234567890}');
   await page.keyboard.press('Tab');
@@ -178,14 +193,13 @@ try {
   await text('#ended', /titi was ended/);
   await page.waitForFunction(() => !document.querySelector('#sessions').textContent.includes('titi'));
   const before = await page.locator('#cursor').textContent();
-  await button(/^End the session of toto/).click();
-  await text('#state', /waiting/);
+  await said(() => button(/^End the session of toto/).click(), /^state: waiting/);
   await live('SSE');
   assert.ok(Number(await page.locator('#cursor').textContent()) >= Number(before));
 
   at('the chart');
   await psql(`insert into events (type, timestamp, subscriber, payload) select 'many', clock_timestamp(), 'toto', '{}' from generate_series(1, 50)`);
-  await text('#chart-text', /^\d\d+ events in the last minute, at most [5-9]\d in a second/);
+  await text('#chart-text', /^[5-9]\d events in the last minute, at most \d\d in a second/); // which may be two seconds' events
   assert.ok(await page.locator('#chart rect').count() > 2, 'bars');
   if (format === 'event') assert.ok(await page.locator('#chart polyline').count() > 0, 'a line');
 
@@ -193,14 +207,15 @@ try {
   await button('Clear').click();
   await connect({ Consumer: "o'hara", From: 'now' });
   for (const title of ['psql', 'curl', 'JavaScript']) {
-    await button(`Copy: ${title}`).click();
+    await said(() => button(`Copy: ${title}`).click(), /^copied: Copied$/);
     const copied = await page.evaluate(() => navigator.clipboard.readText());
     assert.equal(copied, await page.locator('.command', { has: button(`Copy: ${title}`) }).locator('pre').textContent());
-    await page.locator('.command', { has: page.getByText('Copied') }).first().waitFor();
     if (title === 'psql') await promisify(execFile)('bash', ['-c', copied]);
     if (title === 'curl') {
-      const answer = await promisify(execFile)('bash', ['-c', `${copied} -s --max-time 1`]).catch(e => e);
-      assert.match(answer.stdout, /event: heartbeat/);
+      const curl = spawn('bash', ['-c', `exec ${copied} -s`], { stdio: ['ignore', 'pipe', 'inherit'] });
+      children.push(curl);
+      assert.match(String((await once(curl.stdout, 'data'))[0]), /event: heartbeat/);
+      curl.kill();
     }
     await page.waitForFunction(() => ![...document.querySelectorAll('.command button')].some(b => b.textContent === 'Copied'));
   }

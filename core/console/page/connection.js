@@ -40,12 +40,11 @@ export class Connection {
   /**
    * ask: consumer, token, topics, types, format, cursor ('' is from now on). Handlers: onEvent({id, type, text, subscriber,
    * time}), onReset({id, text}), onHeartbeat(id), onState(state, detail), onTransport(name), and blocked(): whether
-   * what a stream brings is to be kept from the page, as by a proxy that buffers.
+   * what a stream brings is to be kept from the page, as by a proxy that buffers. It begins with run().
    */
   constructor(ask, handlers) {
     Object.assign(this, { ask, handlers, cursor: ask.cursor, retry: 1000, pollsUntil: 0 });
     this.ended = new AbortController();
-    this.run();
   }
 
   /** Ends the connection; the cursor stays. */

@@ -38,7 +38,7 @@ function connect(ask) {
     blocked: () => $('block').checked,
     onTransport(name) { show('transport', name); },
     onState(name, detail) {
-      if (mine !== undefined && mine !== connection) return;
+      if (mine !== connection) return;
       state(name, detail ? `${name}: ${detail}` : name);
       if (name === 'refused' && ask.format !== 'payload' && detail.includes('format')) {
         $('watch').elements.format.value = 'payload'; // an older service has no other
@@ -62,6 +62,7 @@ function connect(ask) {
       draw();
     },
   });
+  mine.run();
   refresh();
 }
 

@@ -13,10 +13,10 @@ const browser = await puppeteer.launch({
   browser: 'firefox', executablePath,
   extraPrefsFirefox: { 'network.dns.disabled': true }, // an address needs no name, and nothing else is to be asked
 });
-setTimeout(() => { console.error('it takes too long'); process.exit(1); }, 120_000).unref();
+setTimeout(() => { console.error('it takes too long'); process.exit(1); }, 900_000).unref();
 try {
   const page = await browser.newPage();
-  page.setDefaultTimeout(20_000);
+  page.setDefaultTimeout(60_000);
   const complaints = [];
   page.on('pageerror', error => complaints.push(error.message));
   page.on('console', message => message.type() === 'error' && complaints.push(message.text()));
