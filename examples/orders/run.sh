@@ -12,7 +12,7 @@ trap exit INT TERM
 
 (cd "$here" && go build -o "$work/orders" .)
 mkdir "$work/temp"
-sed "s/:8080/:$port/; s/:8081/:$backend/; s/127.0.0.1:4000/$event_piper/" "$here/nginx.conf" >"$work/nginx.conf"
+sed "s/listen 127.0.0.1:8080/listen 127.0.0.1:$port/; s/http:\/\/127.0.0.1:8081/http:\/\/127.0.0.1:$backend/; s/server 127.0.0.1:4000/server $event_piper/" "$here/nginx.conf" >"$work/nginx.conf"
 REPOSITORY=$here/../.. ADDRESS=127.0.0.1:$backend "$work/orders" &
 PATH=$PATH:/usr/sbin nginx -p "$work" -c nginx.conf -e stderr &
 echo "the order page: http://localhost:$port"

@@ -40,6 +40,7 @@ async function look(browser, name, servicePort) {
   const url = `http://localhost:${port}`;
   await until(`${name} passes requests on`, async () => (await fetch(`${url}/events/poll?wait=0`)).ok);
   const page = await browser.newPage();
+  page.setDefaultTimeout(120_000);
   await page.goto(`${url}/events/poll?wait=0`); // any page of this origin
   await page.evaluate(() => {
     globalThis.seen = { events: [], errors: 0 };

@@ -19,7 +19,7 @@ export async function startProxy(name, port, servicePort, change = text => text)
   await chmod(folder, 0o755); // varnishd reads as a user of its own
   const file = join(folder, files[name]);
   // HAProxy and Caddy listen on a name or an address of this machine: the port is all that changes.
-  await writeFile(file, change(await readFile(here + files[name], 'utf8')).replaceAll('8080', port).replaceAll('4000', servicePort)
+  await writeFile(file, change(await readFile(here + files[name], 'utf8')).replace(/8080|4000/g, known => known === '8080' ? port : servicePort)
     .replaceAll('/tmp/event-piper-nginx.pid', join(folder, 'nginx.pid')));
   const program = start(...commands[name](file, port, folder), { HOME: folder, XDG_DATA_HOME: folder, XDG_CONFIG_HOME: folder });
   return { stop: () => program.stop().then(() => rm(folder, { recursive: true, force: true })) };

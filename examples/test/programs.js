@@ -15,17 +15,24 @@ export const sql = async (statement, ...variables) => {
 export const insert = (consumer, type, payload) =>
   sql(`insert into events (type, timestamp, subscriber, payload) values (:'v2', now(), :'v1', :'v3') returning id;`, consumer, type, payload).then(Number);
 
+/** A free port below those that systems hand out to clients: one of these could be given a server's while that is down. */
 export async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 22_000);
+    const server = createServer().listen(port, '127.0.0.1');
+    try {
+      await once(server, 'listening');
+    } catch {
+      continue; // it is taken
+    }
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
 
 /** Waits until a function returns something true. */
-export async function until(what, holds, patience = 30_000) {
+export async function until(what, holds, patience = 120_000) {
   for (const end = Date.now() + patience; ;) {
     const value = await Promise.resolve().then(holds).catch(() => undefined);
     if (value) return value;
@@ -45,7 +52,7 @@ export function start(command, args, env = {}) {
     await ended;
     // Its output is open for as long as anything that it started runs.
     const late = new AbortController();
-    await Promise.race([closed, sleep(10_000, undefined, late).then(() => { throw new Error(`${command} has left something running`); })]);
+    await Promise.race([closed, sleep(60_000, undefined, late).then(() => { throw new Error(`${command} has left something running`); })]);
     late.abort();
   } };
   child.stdout.on('data', text => { program.output += text; });
