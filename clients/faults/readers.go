@@ -139,7 +139,7 @@ func (rs *readers) exchange() error {
 
 // await waits until a condition of the readers holds.
 func (rs *readers) await(ctx context.Context, what string, holds func() bool) error {
-	for range 600 {
+	for range 1800 {
 		if holds() {
 			return nil
 		}
@@ -147,7 +147,7 @@ func (rs *readers) await(ctx context.Context, what string, holds func() bool) er
 			return err
 		}
 	}
-	return fmt.Errorf("within a minute it has not come about that %s: %s", what, rs.describe())
+	return fmt.Errorf("within three minutes it has not come about that %s: %s", what, rs.describe())
 }
 
 func (rs *readers) describe() string {

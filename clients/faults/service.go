@@ -7,8 +7,11 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/event-piper/event-piper/postgresql/devdb"
 )
 
 // service is the program under restarts. Its port stays the same.
@@ -20,15 +23,8 @@ type service struct {
 
 func (s *service) start() error {
 	if s.address == "" {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		s.address = l.Addr().String()
+		s.address = net.JoinHostPort("127.0.0.1", strconv.Itoa(devdb.FreePort()))
 		s.url = "http://" + s.address
-		if err := l.Close(); err != nil {
-			return err
-		}
 	}
 	_, port, err := net.SplitHostPort(s.address)
 	if err != nil {
@@ -41,7 +37,7 @@ func (s *service) start() error {
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if response, err := http.Get(s.url + "/manage/health"); err == nil {
 			_ = response.Body.Close()
 			if response.StatusCode == http.StatusOK {

@@ -105,7 +105,7 @@ func (c *cluster) create() error {
 	var err error
 	for range 5 { // between the look at a port and its use another process may take it
 		if c.port == 0 || taken(c.port) {
-			c.port = freePort()
+			c.port = FreePort()
 		}
 		if err = c.start(); err == nil || !lostPort(err) {
 			break
@@ -223,9 +223,10 @@ func (c *cluster) postmaster() int {
 	return pid
 }
 
-// freePort looks below the ports that systems hand out to clients: a client that keeps trying to
-// connect while the server is away could be given the server's own port, and hold it.
-func freePort() int {
+// FreePort returns a port of localhost for a server that will be started there again. It looks below the ports that systems
+// hand out to clients: a client that keeps trying to connect while the server is away could be given the server's own port,
+// and hold it.
+func FreePort() int {
 	for {
 		if port := 15432 + rand.IntN(32000-15432); !taken(port) {
 			return port

@@ -238,7 +238,7 @@ func tree(t *testing.T, dir string) []string {
 
 func TestPort(t *testing.T) {
 	t.Parallel()
-	wanted := freePort()
+	wanted := FreePort()
 	s := run(t, Options{Port: wanted})
 	if want := dsn(wanted, name); s.DSN() != want {
 		t.Fatalf("DSN is %s, want the port asked for: %s", s.DSN(), want)

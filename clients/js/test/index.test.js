@@ -225,7 +225,7 @@ function locks() {
   };
 }
 
-test('a tab reads itself what the reading tab had before it, and goes on when that is closed', { timeout: 20_000 }, async t => {
+test('a tab reads itself what the reading tab had before it, and goes on when that is closed', { timeout: 120_000 }, async t => {
   Object.defineProperty(globalThis, 'navigator', { value: { locks: locks() }, configurable: true });
   let stream;
   const { url, paths } = await serve(t, response => {

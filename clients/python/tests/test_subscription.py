@@ -52,7 +52,7 @@ class SubscriptionTest(unittest.IsolatedAsyncioTestCase):
 
     async def read(self, count: int, events: Subscription) -> list[Event]:
         got: list[Event] = []
-        async with aclosing(events.__aiter__()) as iterator, asyncio.timeout(10):
+        async with aclosing(events.__aiter__()) as iterator, asyncio.timeout(60):
             async for event in iterator:
                 got.append(event)
                 if len(got) == count:

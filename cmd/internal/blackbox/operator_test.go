@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/event-piper/event-piper/postgresql/devdb"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
 
@@ -337,7 +338,7 @@ func TestHelp(t *testing.T) {
 func TestManagePort(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.New(t)
-	port := strconv.Itoa(freePort(t))
+	port := strconv.Itoa(devdb.FreePort())
 	p := start(t, "stream", "DATABASE_URL="+dsn, "MANAGE_PORT="+port)
 	first := p.awaitLog(t, "starting event-piper stream")
 	if first["auth"] != "gateway" || first["version"] == "" || !strings.Contains(fmt.Sprint(first["database"]), "/") || strings.Contains(fmt.Sprint(first["database"]), "@") {
@@ -372,21 +373,11 @@ func fetch(t testing.TB, url string) *answer {
 	return &answer{request: url, status: response.StatusCode, header: response.Header, body: string(body)}
 }
 
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // TestCommands inserts by a command what another prints, also after a restart of the service.
 func TestCommands(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.New(t)
-	port := strconv.Itoa(freePort(t))
+	port := strconv.Itoa(devdb.FreePort())
 	insert := func(payload string) {
 		launch(t, "stream", []string{"insert", "toto", "order.created", payload}, "DATABASE_URL="+dsn).exit(t, 0)
 	}

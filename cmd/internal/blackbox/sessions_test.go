@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/event-piper/event-piper/postgresql/devdb"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
 
@@ -18,7 +19,7 @@ import (
 func TestSessions(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.New(t)
-	port := strconv.Itoa(freePort(t))
+	port := strconv.Itoa(devdb.FreePort())
 	p := start(t, "stream", "DATABASE_URL="+dsn, "MANAGE_PORT="+port)
 	manage := "http://127.0.0.1:" + port + "/manage/sessions"
 	type session struct {

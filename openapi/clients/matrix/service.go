@@ -5,12 +5,16 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"syscall"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/event-piper/event-piper/postgresql/devdb"
 )
 
 // world is what the clients of a scenario share.
@@ -28,7 +32,7 @@ type service struct {
 var listening = regexp.MustCompile(`"msg":"listening","address":"([^"]*)"`)
 
 func startService(ctx context.Context) (*service, error) {
-	s := &service{address: "127.0.0.1:0"}
+	s := &service{address: net.JoinHostPort("127.0.0.1", strconv.Itoa(devdb.FreePort()))}
 	return s, s.start(ctx)
 }
 
