@@ -4,8 +4,11 @@ import (
 	"errors"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -40,10 +43,37 @@ func discreet(err error) error {
 	}
 	text := err.Error()
 	for _, part := range suspects(connecting.Config) {
-		text = strings.ReplaceAll(text, part, hidden)
+		text = hide(text, part)
 	}
 	return &discreetError{text, err}
 }
+
+// hide replaces a part wherever it stands for itself. Within other words it is no part of a connection string: all letters
+// t of a message would be gone for a user t.
+func hide(text, part string) string {
+	var shown strings.Builder
+	for rest := text; ; {
+		i := strings.Index(rest, part)
+		if i < 0 {
+			shown.WriteString(rest)
+			return shown.String()
+		}
+		before, _ := utf8.DecodeLastRuneInString(text[:len(text)-len(rest)+i])
+		after, _ := utf8.DecodeRuneInString(rest[i+len(part):])
+		first, _ := utf8.DecodeRuneInString(part)
+		last, _ := utf8.DecodeLastRuneInString(part)
+		if inWord(before) && inWord(first) || inWord(last) && inWord(after) {
+			_, width := utf8.DecodeRuneInString(rest[i:])
+			shown.WriteString(rest[:i+width])
+			rest = rest[i+width:]
+			continue
+		}
+		shown.WriteString(rest[:i] + hidden)
+		rest = rest[i+len(part):]
+	}
+}
+
+func inWord(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
 
 type discreetError struct {
 	text  string
@@ -59,9 +89,12 @@ func Place(dsn string) string {
 	if err != nil {
 		return ""
 	}
-	place := net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))) + "/" + c.Database
-	for _, part := range suspects(&c.Config) {
-		place = strings.ReplaceAll(place, part, hidden)
+	parts := suspects(&c.Config)
+	shown := func(part string) string {
+		if slices.Contains(parts, part) {
+			return hidden
+		}
+		return part
 	}
-	return place
+	return net.JoinHostPort(shown(c.Host), strconv.Itoa(int(c.Port))) + "/" + shown(c.Database)
 }

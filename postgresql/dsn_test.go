@@ -92,3 +92,25 @@ func TestAMisreadPasswordIsNotPrinted(t *testing.T) {
 		}
 	}
 }
+
+// TestAShortNameLeavesTheMessageReadable connects as users of one letter without a password, which might be a misread one.
+func TestAShortNameLeavesTheMessageReadable(t *testing.T) {
+	t.Parallel()
+	for dsn, want := range map[string]string{
+		"postgres://t@127.0.0.1:1/test?sslmode=disable": "failed to connect to `user=… database=test`: 127.0.0.1:1 (127.0.0.1): dial error: dial tcp 127.0.0.1:1: connect: connection refused",
+		"postgres://1@127.0.0.1:1/d1":                   "user=… database=d1",
+		"postgres://test@127.0.0.1:1/te":                "user=… database=te`",
+		"postgres://é@127.0.0.1:1/café":                 "user=… database=", // which is no name, and hidden as well
+	} {
+		target, err := parseDSN("DATABASE_URL", dsn, "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err = target.connect(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q in it", dsn, err, want)
+		}
+	}
+	if place := Place("postgres://4@127.0.0.1:5432/d4"); place != "127.0.0.1:5432/d4" {
+		t.Errorf("user 4: the database is said to be at %s", place)
+	}
+}
