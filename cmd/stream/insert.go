@@ -23,7 +23,7 @@ func runInsert(args []string) error {
 Where no database is named, it goes to the development PostgreSQL of "stream".`)
 	s.Takes("consumer", "type", "payload")
 	s.Secret(&dsn, "DATABASE_URL", "PostgreSQL connection string; what it leaves out is taken from libpq's PG* variables.")
-	login.Define(s)
+	login.Define(s, &dsn, nil)
 	if err := s.Parse(args, os.Getenv); err != nil {
 		return err
 	}

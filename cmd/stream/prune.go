@@ -34,7 +34,7 @@ func (p *pruning) define(s *settings.Set) {
 	s.Prefix("")
 	s.Secret(&p.databaseURL, "DATABASE_URL", "PostgreSQL connection string of the owner of the table; what it leaves out is taken from libpq's PG* variables.")
 	s.Secret(&p.listenURL, "DATABASE_LISTEN_URL", "The same database without a pooler in transaction mode, which is used instead if it is given.")
-	p.login.Define(s)
+	p.login.Define(s, &p.databaseURL, &p.listenURL)
 	p.web.DefineLog(s)
 	s.Check(prefix+"OLDER_THAN", func() error {
 		if p.olderThan <= 0 {

@@ -40,7 +40,7 @@ database of DATABASE_URL or, without either, asks the service at http://localhos
 	s.Section("Database")
 	s.Secret(&database.databaseURL, "DATABASE_URL", "PostgreSQL connection string; what it leaves out is taken from libpq's PG* variables.")
 	s.Secret(&database.listenURL, "DATABASE_LISTEN_URL", "The same database without a pooler in transaction mode, which is used instead if it is given.")
-	database.login.Define(s)
+	database.login.Define(s, &database.databaseURL, &database.listenURL)
 	s.String(&c.Source, "CLOUDEVENTS_SOURCE", "event-piper", "Source of the events in the format of CloudEvents, a URI reference.")
 	s.Check(prefix+"AFTER", func() (err error) {
 		if c.After != "" {

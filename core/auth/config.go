@@ -32,6 +32,9 @@ func (c *Config) Define(s *settings.Set) {
 		if c.Mode == "gateway" && (c.JWT.HMACSecret != "" || c.JWT.JWKSURL != "" || c.JWT.JWKSFile != "") {
 			return errors.New("is gateway, which checks no tokens, but there is a key for them: set it to jwt")
 		}
+		if c.Mode == "gateway" && (c.JWT.Issuer != "" || c.JWT.Audience != "" || c.JWT.TopicsClaim != "" || c.JWT.Cookie != "") {
+			return errors.New("is gateway, which checks no tokens, but there is a JWT_ISSUER, JWT_AUDIENCE, JWT_TOPICS_CLAIM or JWT_COOKIE: set it to jwt")
+		}
 		return nil
 	})
 	s.Duration(&c.JWT.Leeway, "JWT_LEEWAY", 30*time.Second, settings.Between(time.Duration(0), 10*time.Minute), "Clock difference to tolerate.")

@@ -83,6 +83,12 @@ func (c *Config) Define(s *settings.Set, port int) {
 		}
 		return nil
 	})
+	s.Check("MANAGE_ADDRESS", func() error {
+		if c.ManageAddress != "" && c.ManagePort == 0 {
+			return fmt.Errorf("takes a MANAGE_PORT, without which /metrics and /manage stay at PORT")
+		}
+		return nil
+	})
 	s.Check("TLS_KEY_FILE", func() error {
 		if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
 			return fmt.Errorf("TLS takes both TLS_CERT_FILE and TLS_KEY_FILE")

@@ -32,6 +32,7 @@ func TestSettingsThatDoNotFitAreRefused(t *testing.T) {
 	}{
 		"a certificate without a key": {map[string]string{"TLS_CERT_FILE": "a"}, "TLS_KEY_FILE: TLS takes both TLS_CERT_FILE and TLS_KEY_FILE"},
 		"a key without a certificate": {map[string]string{"TLS_KEY_FILE": "a"}, "TLS_KEY_FILE: TLS takes both TLS_CERT_FILE and TLS_KEY_FILE"},
+		"an address without a port":   {map[string]string{"MANAGE_ADDRESS": "127.0.0.1"}, "MANAGE_ADDRESS: takes a MANAGE_PORT, without which /metrics and /manage stay at PORT"},
 		"both":                        {map[string]string{"TLS_KEY_FILE": "a", "TLS_CERT_FILE": "b"}, ""},
 		"origins":                     {map[string]string{"CORS_ORIGINS": "https://a.example, http://localhost:3000"}, ""},
 		"every origin":                {map[string]string{"CORS_ORIGINS": "*"}, ""},

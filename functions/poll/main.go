@@ -41,7 +41,7 @@ type config struct {
 func (c *config) define(s *settings.Set) {
 	s.Section("Database")
 	s.Secret(&c.databaseURL, "DATABASE_URL", "PostgreSQL connection string; what it leaves out is taken from libpq's PG* variables.")
-	c.login.Define(s)
+	c.login.Define(s, &c.databaseURL, nil)
 	s.Choice(&c.pollWait, "POLL_WAIT", "listen", []string{"listen", "interval"}, "listen: LISTEN while a poll waits; interval: read again and again, for a pooler without LISTEN.")
 	c.events.Define(s)
 	s.Int(&c.maxPayload, "MAX_PAYLOAD_BYTES", maxPayload, settings.Between(1<<10, maxPayload), "Largest payload that is delivered; of a larger one its consumer is told (410).")

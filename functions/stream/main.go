@@ -46,7 +46,7 @@ func (c *config) define(s *settings.Set) {
 	between := settings.Between[time.Duration]
 	s.Section("Database")
 	s.Secret(&c.databaseURL, "DATABASE_URL", "PostgreSQL connection string; what it leaves out is taken from libpq's PG* variables.")
-	c.login.Define(s)
+	c.login.Define(s, &c.databaseURL, nil)
 	s.Section("Streams")
 	s.Duration(&c.streamTime, "STREAM_TIME", 10*time.Minute, between(time.Second, 15*time.Minute), "Time after which a stream ends and its client comes back; nine tenths of what the function's timeout leaves at most.")
 	s.Duration(&c.sse.Heartbeat, "HEARTBEAT_INTERVAL", 4*time.Second, between(10*time.Millisecond, time.Minute), "Silence after which a stream gets a heartbeat, up to a tenth sooner.")

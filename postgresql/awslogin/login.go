@@ -26,10 +26,29 @@ type Config struct {
 
 const iam = "rds-iam"
 
-// Define defines the settings.
-func (c *Config) Define(s *settings.Set) {
+// Define defines the settings, beside DATABASE_URL and, unless listenURL is nil, DATABASE_LISTEN_URL, which must be defined
+// before. What belongs to a database that nothing names is wrong: without a word another one would be used instead.
+func (c *Config) Define(s *settings.Set, databaseURL, listenURL *string) {
 	s.String(&c.SecretARN, "DATABASE_SECRET_ARN", "", "AWS secret with the database's URL, or JSON as RDS manages it (username, password, host, …); read again when it is refused.")
 	s.Choice(&c.Auth, "DATABASE_AUTH", "password", []string{"password", iam}, "rds-iam: sign in to RDS with a token of AWS for each connection, which takes sslmode=verify-full and PGSSLROOTCERT.")
+	unnamed := func() bool { return !postgresql.Named(*databaseURL) && !c.Named() }
+	s.Check("DATABASE_AUTH", func() error {
+		switch {
+		case c.Auth == iam && c.SecretARN != "":
+			return errors.New("rds-iam takes no DATABASE_SECRET_ARN: a token is the password")
+		case c.Auth == iam && unnamed():
+			return errors.New("rds-iam takes a DATABASE_URL or PGHOST, which says where to sign in")
+		}
+		return nil
+	})
+	if listenURL != nil {
+		s.Check("DATABASE_LISTEN_URL", func() error {
+			if *listenURL != "" && unnamed() {
+				return errors.New("takes a DATABASE_URL as well: it is the same database, without the pooler")
+			}
+			return nil
+		})
+	}
 }
 
 // Named reports whether a database is named by the secret, so that no DSN is needed.
@@ -43,9 +62,6 @@ type Account func(context.Context) (aws.Config, error)
 func (c *Config) Open(ctx context.Context, dsn string, find Account) (string, postgresql.Login, error) {
 	if c.SecretARN == "" && c.Auth != iam {
 		return dsn, nil, nil
-	}
-	if c.SecretARN != "" && c.Auth == iam {
-		return "", nil, errors.New("DATABASE_AUTH=rds-iam takes no DATABASE_SECRET_ARN: a token is the password")
 	}
 	account, err := find(ctx)
 	if err != nil {

@@ -71,7 +71,7 @@ func (c *Config) Define(s *settings.Set, port int) {
 	s.Section("Database")
 	s.Secret(&c.DatabaseURL, "DATABASE_URL", "PostgreSQL connection string; what it leaves out is taken from libpq's PG* variables.")
 	s.Secret(&c.ListenURL, "DATABASE_LISTEN_URL", "The same database without a pooler in transaction mode, for the one connection that listens; DATABASE_URL unless given.")
-	c.Login.Define(s)
+	c.Login.Define(s, &c.DatabaseURL, &c.ListenURL)
 	s.Int(&c.Limits.Pagers, "REPLAY_CONNECTIONS", 4, settings.Between(1, 1000), "Connections, besides the one that follows, that replays may borrow for a page at a time.")
 
 	s.Section("Sessions")
