@@ -40,6 +40,7 @@ func TestNobodyHasMoreRightsThanIntended(t *testing.T) {
 		"domain event_name: default",
 		"domain event_type: default",
 		"function events_after_delete() with the owner's rights, owner ours: nobody else",
+		"function events_after_truncate() with the owner's rights, owner ours: nobody else",
 		"function events_before_insert() with the owner's rights, owner ours: nobody else",
 		"function events_before_truncate() with the owner's rights, owner ours: nobody else",
 		"function events_before_update(), owner ours: nobody else",
@@ -55,6 +56,7 @@ func TestNobodyHasMoreRightsThanIntended(t *testing.T) {
 		"table events_pruned: nobody else",
 		"table events_schema_version: nobody else",
 		"trigger events_after_delete on events runs events_after_delete, enabled O",
+		"trigger events_after_truncate on events runs events_after_truncate, enabled O",
 		"trigger events_before_insert on events runs events_before_insert, enabled O",
 		"trigger events_before_truncate on events runs events_before_truncate, enabled O",
 		"trigger events_before_update on events runs events_before_update, enabled O",
@@ -78,6 +80,7 @@ func TestATriggerFunctionIsNotToBeAttachedToAnotherTable(t *testing.T) {
 	for function, test := range map[string]struct{ on, do string }{
 		"events_after_delete":    {"after delete on trap referencing old table as deleted", "delete from trap"},
 		"events_before_truncate": {"before truncate on trap", "truncate trap"},
+		"events_after_truncate":  {"after truncate on trap", "truncate trap"},
 		"events_before_insert":   {"before insert on trap", "insert into trap values (1)"},
 		"events_before_update":   {"before update on trap", "update trap set id = 2"},
 	} {
@@ -246,4 +249,37 @@ func TestARepairedSequenceIsWhereItWas(t *testing.T) {
 		}
 		exec(t, conn, "commit")
 	}
+}
+
+// A queue of notifications that is full fails every commit that notifies.
+func TestNobodyRingsWhenTheQueueOfNotificationsFillsUp(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn, armed, listener := connect(t, dsn), connect(t, dsn), connect(t, dsn)
+	exec(t, armed, "select pg_advisory_lock_shared($1)", int64(doorbell))
+	exec(t, listener, "listen new_events; listen done")
+	// A tenth of the queue is 0.8 GB. Here one in a hundred thousand, 80 KB, will do.
+	function := query[string](t, conn, "select pg_get_functiondef('events_before_insert'::regproc)")
+	hasty := strings.Replace(function, "0.1::", "0.00001::", 1)
+	if hasty == function {
+		t.Fatal("the function does not look at the queue")
+	}
+	exec(t, conn, hasty)
+
+	nobody := role(t, dsn, "nobody", "")
+	holder := connect(t, nobody)
+	exec(t, holder, "listen other")
+	exec(t, holder, "begin")
+	exec(t, connect(t, nobody), "select count(pg_notify('other', n || repeat('x', 7900))) from generate_series(1, 100) n")
+	exec(t, conn, insert)
+	if rings(t, listener, conn) {
+		t.Error("a writer rings into a queue that nobody empties")
+	}
+	if err := holder.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the queue to be emptied", func() bool {
+		exec(t, conn, insert)
+		return rings(t, listener, conn)
+	})
 }

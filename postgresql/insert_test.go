@@ -330,4 +330,15 @@ func TestDeleteAndTruncateRecordWhatWasPruned(t *testing.T) {
 	if err != nil || pages[0].Pruned != 10 || pages[0].Newest != 10 {
 		t.Errorf("the page after truncate: %+v (%v), want pruned and newest 10", pages, err)
 	}
+
+	exec(t, conn, "select setval('events_id_seq', 11, false)") // a repair, which changes no position
+	exec(t, conn, "truncate events")
+	want("another, after a repair of the sequence", "tata 9, titi 7, toto 10")
+	exec(t, conn, "truncate events restart identity")
+	write()
+	exec(t, conn, "delete from events where id = 1")
+	want("ids that began anew", "toto 1")
+	if events := history(t, open(t, dsn), "titi"); len(events) != 1 || events[0].ID != 2 {
+		t.Errorf("titi has %d events since, want the one", len(events))
+	}
 }

@@ -158,7 +158,9 @@ func TestWhatHidesEventsIsRefused(t *testing.T) {
 		"a replica's trigger":      {"alter table events enable replica trigger events_before_insert", "enable trigger"},
 		"a rule":                   {"create rule quiet as on insert to events do instead nothing", "rule quiet"},
 		"a view":                   {"alter table events rename to events_; create view events as select * from events_", "not the table"},
-		"another table ahead":      {"create schema ahead; create table ahead.events (id int); alter database %[2]s set search_path = ahead, public", "ahead.events"},
+		"another table in its place": {`create table copy (like events including all); alter table events rename to old; alter table copy rename to events;
+			create trigger events_before_insert before insert on events for each statement execute function events_before_insert()`, "took the place"},
+		"another table ahead": {"create schema ahead; create table ahead.events (id int); alter database %[2]s set search_path = ahead, public", "ahead.events"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -180,6 +182,39 @@ func TestWhatHidesEventsIsRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a subscription applies does not run the trigger of statements, and comes in the order of commits.
+func TestTheTableOfASubscriptionIsRefused(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Server(t, map[string]string{"wal_level": "logical"})
+	admin := connect(t, server.DSN())
+	dsn := map[string]string{}
+	for _, database := range []string{"source", "copy"} {
+		exec(t, admin, "create database "+database)
+		u, err := url.Parse(server.DSN())
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.Path = database
+		dsn[database] = u.String()
+		if _, _, err := postgresql.Migrate(t.Context(), u.String()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(t, connect(t, dsn["source"]), "create publication p for table events")
+	exec(t, connect(t, dsn["source"]), "select pg_create_logical_replication_slot('s', 'pgoutput')")
+	conn := connect(t, dsn["copy"])
+	exec(t, conn, "create subscription s connection '"+dsn["source"]+"' publication p with (create_slot = false)")
+	if f, err := open(t, dsn["copy"]).Follow(t.Context()); err == nil || !strings.Contains(err.Error(), "alter subscription s disable") {
+		if err == nil {
+			f.Close()
+		}
+		t.Errorf("following it: %v, want the subscription's name and the cure", err)
+	}
+	exec(t, conn, "alter subscription s disable")
+	follow(t, dsn["copy"])
+	follow(t, dsn["source"])
 }
 
 // A reader that was admitted before must not lose rows in silence either.

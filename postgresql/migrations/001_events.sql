@@ -137,4 +137,21 @@ end $$;
 create trigger events_before_truncate before truncate on events
     for each statement execute function events_before_truncate();
 
-revoke execute on function events_before_update(), events_after_delete(), events_before_truncate() from public;
+-- TRUNCATE … RESTART IDENTITY draws the ids once more from the first. Marks that are above the sequence by then would tell of
+-- every new event that it had been deleted.
+create function events_after_truncate() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if tg_table_name <> 'events' then
+        raise exception 'this function is for the table of events alone';
+    end if;
+    execute format('
+        delete from %I.events_pruned where through > (select case when is_called then last_value else last_value - 1 end from %s)',
+        tg_table_schema, pg_get_serial_sequence(quote_ident(tg_table_schema) || '.events', 'id'));
+    return null;
+end $$;
+
+create trigger events_after_truncate after truncate on events
+    for each statement execute function events_after_truncate();
+
+revoke execute on function events_before_update(), events_after_delete(), events_before_truncate(), events_after_truncate() from public;

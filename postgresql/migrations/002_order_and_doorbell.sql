@@ -34,7 +34,10 @@ create function events_position_unused() returns bigint
 -- Whoever holds the key exclusively is no writer: a lower one will do as well, and if some of those are held, too, one that
 -- nobody can guess and that stands for 0.
 --
--- NOTIFY makes all notifying commits of the cluster queue for one lock: a writer rings only if a follower waits.
+-- NOTIFY makes all notifying commits of the cluster queue for one lock: a writer rings only if a follower waits. A full queue of
+-- notifications fails every commit that notifies, and any role of the cluster can fill it: by a session that listens and stays in a
+-- transaction. So nobody rings when a tenth is taken, and followers find the event by their safety read. To ask for it also
+-- frees what nobody needs any more, which PostgreSQL does not do once the queue is full.
 do $migration$
 begin
     execute format($function$
@@ -99,7 +102,9 @@ begin
     then
         return new;
     end if;
-    if coalesce(pg_catalog.current_setting('event_piper.doorbell', true), '') operator(pg_catalog.<>) 'off' then
+    if coalesce(pg_catalog.current_setting('event_piper.doorbell', true), '') operator(pg_catalog.<>) 'off'
+        and pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.1::pg_catalog.float8
+    then
         perform pg_catalog.pg_notify('new_events', '');
     end if;
     return new;
