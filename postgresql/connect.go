@@ -15,6 +15,8 @@ var always = []parameter{
 	{"default_transaction_isolation", "read committed"},
 	// A policy that would hide events makes an error of the read instead.
 	{"row_security", "off"},
+	// To compile what looks expensive, as everything does where planner settings are odd, takes seconds; no statement here runs for so long.
+	{"jit", "off"},
 }
 
 // patient are those that a role or a database may have for people and applications. Reads have deadlines of their own, and

@@ -27,7 +27,7 @@ type follower struct {
 
 // planned is for the few queries of the live end, which are planned once, maybe over an empty table: a plan for each read
 // would take longer than the read.
-var planned = []parameter{{"plan_cache_mode", "force_generic_plan"}, {"enable_seqscan", "off"}, {"jit", "off"}}
+var planned = []parameter{{"plan_cache_mode", "force_generic_plan"}, {"enable_seqscan", "off"}}
 
 // Follow implements core.Store: it connects, checks the schema, and listens before anything is read, so
 // that what the first read does not see rings.

@@ -28,7 +28,7 @@ const (
 	// Until the end of the transaction, which a batch is. PostgreSQL knows nothing of how few events a page is about, and
 	// would rather look through a large table, after planning for longer than it reads.
 	setPlanner = `select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
-		set_config('plan_cache_mode', 'force_generic_plan', true), set_config('jit', 'off', true)`
+		set_config('plan_cache_mode', 'force_generic_plan', true)`
 	// For part n the events of address $1[n] after $2[n] and through $4, one more than $3[n] of them to tell whether there
 	// are more, with their small payloads. Whole rows are compared so that only the index by subscriber and id will do: by
 	// the ids alone, PostgreSQL might look through the events of all others. In any order, because PostgreSQL would sort
