@@ -2,10 +2,12 @@ package postgresql_test
 
 import (
 	"errors"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/event-piper/event-piper/core/coretest"
 	"github.com/event-piper/event-piper/postgresql"
 	"github.com/event-piper/event-piper/postgresql/migrations"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
@@ -79,5 +81,36 @@ func TestAnUnreachableServerIsAnError(t *testing.T) {
 	}
 	if _, err := postgresql.Open(t.Context(), postgresql.Config{URL: "postgres://%zz", Name: "test", Pagers: 1}); err == nil {
 		t.Error("a DSN that cannot be read was accepted")
+	}
+}
+
+// The new version of a service migrates while instances of the old one run, and a connection may break meanwhile.
+func TestARunningInstanceReadsOnInANewerSchema(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	warned := make(chan string, 10)
+	store := openWith(t, postgresql.Config{URL: dsn, Name: "event-piper test", Pagers: 1, Log: slog.New(onLog(func(m string) { warned <- m }))})
+	hub := coretest.RunHub(t, store)
+	exec(t, conn, insert)
+	first := next(t, hub, 0)
+	exec(t, conn, "update events_schema_version set version = version + 1")
+	exec(t, conn, `select pg_terminate_backend(pid, 60000) from pg_stat_activity
+		where application_name like 'event-piper test%' and datname = current_database()`)
+	exec(t, conn, insert)
+	if second := next(t, hub, first.Cursor); len(second.Events) != 1 {
+		t.Errorf("read on with %d events, want 1", len(second.Events))
+	}
+	select {
+	case m := <-warned:
+		if m != "reading on" {
+			t.Errorf("logged %q, want a warning that it reads on", m)
+		}
+	default:
+		t.Error("logged nothing, want a warning that it reads on")
+	}
+	var schema *postgresql.SchemaError
+	if _, err := open(t, dsn).Follow(t.Context()); !errors.As(err, &schema) {
+		t.Errorf("a start of the old version: %v, want a schema error", err)
 	}
 }

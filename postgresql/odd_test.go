@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/postgresql"
@@ -114,6 +115,27 @@ func TestEveryWayToReadMindsItsOwnParameters(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What a role or a database ends idle sessions by is for those who forget them. A follower idles by design.
+func TestAFollowerOutlivesATimeoutOfIdleSessions(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	database := query[string](t, conn, "select current_database()")
+	exec(t, conn, "alter database "+database+" set idle_session_timeout = '2500ms'")
+	exec(t, conn, "alter role current_user in database "+database+" set idle_session_timeout = '2500ms'")
+	exec(t, conn, "set idle_session_timeout = 0")
+	f := follow(t, dsn)
+	for start := time.Now(); time.Since(start) < 4*time.Second; { // each waits for a second, and asks nothing
+		if err := f.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(t, conn, insert)
+	if r, err := f.Read(t.Context(), 0, []string{"toto"}); err != nil || len(r.Events) != 1 {
+		t.Errorf("read %d events (%v), want 1", len(r.Events), err)
 	}
 }
 

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -50,6 +51,51 @@ func TestAmbiguousFramingEndsTheConnection(t *testing.T) {
 				if _, err := answers.ReadByte(); err == nil || strings.Contains(err.Error(), "timeout") {
 					t.Errorf("want the connection closed, got %v", err)
 				}
+			}
+		})
+	}
+}
+
+// TestWhatNetHTTPRefusesItself: no handler sees these, so they are no problems. They say nothing of the request, which a
+// browser could take for a page, and nothing more is read from the connection.
+func TestWhatNetHTTPRefusesItself(t *testing.T) {
+	srv := run(t, Config{ReadHeaderTimeout: time.Minute, MaxHeaderBytes: 4 << 10}, routes(map[string]http.HandlerFunc{"GET /": ok}))
+	const mark = "<script>mark</script>"
+	for name, c := range map[string]struct {
+		request string
+		status  int
+	}{
+		"a line that is no request":      {mark + "\r\n\r\n", 400},
+		"a malformed host":               {"GET / HTTP/1.1\r\nHost: " + mark + " x\r\n\r\n", 400},
+		"no host":                        {"GET /" + mark + " HTTP/1.1\r\n\r\n", 400},
+		"a malformed name of a header":   {"GET / HTTP/1.1\r\nHost: h\r\n" + mark + ": x\r\n\r\n", 400},
+		"a malformed value of a header":  {"GET / HTTP/1.1\r\nHost: h\r\nX: " + mark + "\x00\r\n\r\n", 400},
+		"a malformed length":             {"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: " + mark + "\r\n\r\n", 400},
+		"another version":                {"GET /" + mark + " HTTP/9.9\r\nHost: h\r\n\r\n", 505},
+		"headers that are too large":     {"GET / HTTP/1.1\r\nHost: h\r\nX: " + mark + strings.Repeat("x", 16<<10) + "\r\n\r\n", 431},
+		"an unknown transfer encoding":   {"GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: " + mark + "\r\n\r\n", 501},
+		"an expectation that is not met": {"GET / HTTP/1.1\r\nHost: h\r\nExpect: " + mark + "\r\n\r\n", 417},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := srv.dial(t)
+			go func() { _, _ = io.WriteString(conn, c.request+"GET / HTTP/1.1\r\nHost: h\r\n\r\n") }()
+			answers := bufio.NewReader(conn)
+			response, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(response.Body) // the connection may be reset behind it
+			if kind := response.Header.Get("Content-Type"); response.StatusCode != c.status || len(body) > 0 && kind != "text/plain; charset=utf-8" {
+				t.Errorf("want %d in plain text, got %d, %q", c.status, response.StatusCode, kind)
+			}
+			if answer := fmt.Sprint(response.Status, response.Header, string(body)); strings.Contains(answer, "mark") {
+				t.Errorf("want nothing of the request in the answer, got %s", answer)
+			}
+			if !response.Close {
+				t.Error("want the connection closed")
+			}
+			if _, err := answers.ReadByte(); err == nil || strings.Contains(err.Error(), "timeout") {
+				t.Errorf("want no second answer, got %v", err)
 			}
 		})
 	}
