@@ -40,7 +40,8 @@ const selectHiding = `
 			'the subscription %s writes to %s, and its rows pass the trigger by: alter subscription %1$s disable',
 			(select quote_ident(subname) from pg_subscription_rel join pg_subscription s on s.oid = srsubid where srrelid = c.oid and subenabled limit 1), name)),
 		(10, log and not exists (select from pg_depend d join pg_rewrite r on r.oid = objid
-			where d.classid = 'pg_rewrite'::regclass and ev_class = to_regclass('events_writers') and refclassid = 'pg_class'::regclass and refobjid = c.oid),
+			where d.classid = 'pg_rewrite'::regclass::oid and ev_class = to_regclass('events_writers')::oid
+				and refclassid = 'pg_class'::regclass::oid and refobjid = c.oid),
 			format('%s took the place of the table that the functions of Event Piper look at, and the order of its events is not kept: '
 				'rename that one back, and insert into it what is to stay', name))
 	) p (n, found, complaint)

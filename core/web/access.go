@@ -15,8 +15,11 @@ import (
 	"github.com/event-piper/event-piper/core/auth"
 )
 
-// maxLoggedURL bounds what a request of many bytes leaves in the log and, for a stream, in memory.
-const maxLoggedURL = 512
+// What a request of many bytes leaves in the log and, for a stream, in memory is bounded.
+const (
+	maxLoggedURL    = 512
+	maxLoggedMethod = 32 // the longest that is registered has 17
+)
 
 // Access is what one request's line in the access log says. It belongs to the goroutine of the
 // handler, or after [Access.Detach] to whoever serves the connection on. As many are alive as there
@@ -88,7 +91,7 @@ func logAccess(idHeader string, done func(*Access, time.Duration), log *slog.Log
 		a := &Access{
 			RequestID: requestID(r, idHeader),
 			start:     time.Now(),
-			method:    strings.Clone(r.Method), url: loggedURL(r.URL), remote: r.RemoteAddr,
+			method:    strings.Clone(r.Method[:min(len(r.Method), maxLoggedMethod)]), url: loggedURL(r.URL), remote: r.RemoteAddr,
 			quiet: strings.HasPrefix(r.URL.Path, HealthPath) || r.URL.Path == MetricsPath,
 		}
 		w.Header().Set("X-Request-Id", a.RequestID)

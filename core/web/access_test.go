@@ -49,6 +49,16 @@ func TestEveryRequestLeavesOneLine(t *testing.T) {
 }
 
 // TestARefusalIsExplainedInTheLogAlone: which check a token failed would help whoever forges one.
+func TestALongMethodLeavesAShortLine(t *testing.T) {
+	j, log := newJournal()
+	h := Handler(Config{}, routes(map[string]http.HandlerFunc{"GET /": ok}), log)
+	ask(h, httptest.NewRequest(strings.Repeat("X", 10_000), "/", nil))
+	lines, _ := j.find("request")
+	if got, _ := lines[0].attrs["method"].(string); got != strings.Repeat("X", maxLoggedMethod) {
+		t.Errorf("want the method cut off, got %d bytes", len(got))
+	}
+}
+
 func TestARefusalIsExplainedInTheLogAlone(t *testing.T) {
 	j, log := newJournal()
 	a, err := auth.JWT(t.Context(), auth.JWTConfig{HMACSecret: strings.Repeat("s", 32)}, log)

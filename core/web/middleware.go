@@ -34,7 +34,7 @@ func recoverPanics(log *slog.Logger, next http.Handler) http.Handler {
 			}
 			a := AccessFrom(r.Context())
 			log.Error("panic in a handler", "panic", fmt.Sprint(v), "stack", string(debug.Stack()),
-				"method", r.Method, "url", loggedURL(r.URL), "request_id", a.RequestID)
+				"method", a.method, "url", loggedURL(r.URL), "request_id", a.RequestID)
 			if a.Status != 0 {
 				panic(http.ErrAbortHandler)
 			}
