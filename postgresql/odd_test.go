@@ -220,7 +220,7 @@ func TestTheTableOfASubscriptionIsRefused(t *testing.T) {
 		}
 		u.Path = database
 		dsn[database] = u.String()
-		if _, _, err := postgresql.Migrate(t.Context(), u.String()); err != nil {
+		if _, _, err := migrations.Apply(t.Context(), u.String(), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
