@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/event-piper/event-piper/functions/gateway/gatewaytest"
 )
 
 // buildPrograms builds what is under test, where its own module pins what it depends on.
@@ -20,14 +22,17 @@ func buildPrograms(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("find the sources of %s: %w", module, err)
 	}
-	for name, path := range map[string]string{
-		"stream": "cmd/stream", "poll": "cmd/poll", "bootstrap": "functions/poll", "bootstrap-stream": "functions/stream",
+	for _, program := range []struct{ name, path, tags string }{
+		{"stream", "cmd/stream", ""},
+		{"poll", "cmd/poll", ""},
+		{"bootstrap", "functions/poll", gatewaytest.BuildTags},
+		{"bootstrap-stream", "functions/stream", gatewaytest.BuildTags},
 	} {
 		//nolint:gosec // into a directory of our own
-		build := exec.CommandContext(ctx, "go", "build", "-tags", "lambda.norpc", "-o", filepath.Join(dir, name), module+"/"+path)
+		build := exec.CommandContext(ctx, "go", "build", "-tags", program.tags, "-o", filepath.Join(dir, program.name), module+"/"+program.path)
 		build.Dir = strings.TrimSpace(string(root))
 		if output, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w\n%s", name, err, output)
+			return fmt.Errorf("build %s: %w\n%s", program.name, err, output)
 		}
 	}
 	return nil

@@ -106,6 +106,9 @@ func set(ctx context.Context, conn *pgx.Conn, parameters []parameter, transactio
 	for i, p := range parameters {
 		names[i], values[i] = p.name, p.value
 	}
+	// Functions are built without pgx's list of which Go type is which of PostgreSQL's, and the server is not asked here.
+	conn.TypeMap().RegisterDefaultPgType(names, "_text")
+	conn.TypeMap().RegisterDefaultPgType(transaction, "bool")
 	_, err := conn.Exec(ctx, `select pg_catalog.set_config(name, value, $3::pg_catalog.bool)
 		from rows from (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) as p (name, value)`,
 		pgx.QueryExecModeExec, names, values, transaction)

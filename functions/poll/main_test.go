@@ -36,7 +36,7 @@ func TestTheTemplateSetsWhatTheFunctionKnows(t *testing.T) {
 func bootstrap(b *testing.B) (path string, size int64) {
 	b.Helper()
 	path = filepath.Join(b.TempDir(), "bootstrap")
-	build := exec.Command("go", "build", "-tags", "lambda.norpc", "-trimpath", "-ldflags=-s -w", "-o", path, ".")
+	build := exec.Command("go", "build", "-tags", gatewaytest.BuildTags, "-trimpath", "-ldflags=-s -w", "-o", path, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Fatalf("build: %v\n%s", err, out)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/event-piper/event-piper/functions/gateway/gatewaytest"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
 
@@ -48,8 +49,8 @@ var built = sync.OnceValues(func() (dir string, err error) {
 	}
 	for _, args := range [][]string{
 		{"-o", dir, "./cmd/stream", "./cmd/poll"},
-		{"-o", filepath.Join(dir, "bootstrap"), "-tags", "lambda.norpc", "./functions/poll"},
-		{"-o", filepath.Join(dir, "stream-bootstrap"), "-tags", "lambda.norpc", "./functions/stream"},
+		{"-o", filepath.Join(dir, "bootstrap"), "-tags", gatewaytest.BuildTags, "./functions/poll"},
+		{"-o", filepath.Join(dir, "stream-bootstrap"), "-tags", gatewaytest.BuildTags, "./functions/stream"},
 	} {
 		args = append([]string{"build"}, args...)
 		if race {

@@ -34,7 +34,7 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	bootstrap = filepath.Join(dir, "bootstrap")
-	if out, err := exec.Command("go", "build", "-tags", "lambda.norpc", "-o", bootstrap, "./testdata/bootstrap").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-tags", gatewaytest.BuildTags, "-o", bootstrap, "./testdata/bootstrap").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the bootstrap: %v\n%s", err, out)
 		return 1
 	}
