@@ -60,7 +60,7 @@ test_faults() {
   (cd "$repo" && go build -o "$work/bin/" ./cmd/stream ./clients/faults)
   (cd "$modules/go" && go build -o "$work/bin/reader-go" ./internal/reader)
   cd "$work"
-  FAULTS_LOG=$work/faults timeout 1200 bin/faults bin/stream js \
+  FAULTS_LOG=$work/faults timeout --foreground 1200 bin/faults bin/stream js \
     "go=bin/reader-go" \
     "node=node js/test/reader.js" \
     "python=python-module/venv/bin/python $modules/python/tests/reader.py" \

@@ -31,7 +31,7 @@ example_orders() {
   needs_package nginx nginx-light
   needs_chromium
   prepare_node
-  PLAYWRIGHT=$work/examples/node_modules/playwright-core/index.mjs SCREENSHOT=$work/examples/orders.png timeout 900 node "$examples/orders/test.js"
+  PLAYWRIGHT=$work/examples/node_modules/playwright-core/index.mjs SCREENSHOT=$work/examples/orders.png timeout --foreground 900 node "$examples/orders/test.js"
 }
 
 example_proxies() {
@@ -42,11 +42,11 @@ example_proxies() {
   needs_node
   needs_chromium
   prepare_node
-  timeout 900 node "$examples/proxies/test.js" nginx haproxy caddy varnish
-  PLAYWRIGHT=$work/examples/node_modules/playwright-core/index.mjs timeout 900 node "$examples/proxies/eventsource.js" nginx haproxy caddy varnish
+  timeout --foreground 900 node "$examples/proxies/test.js" nginx haproxy caddy varnish
+  PLAYWRIGHT=$work/examples/node_modules/playwright-core/index.mjs timeout --foreground 900 node "$examples/proxies/eventsource.js" nginx haproxy caddy varnish
 }
 
-service() { timeout 900 node "$examples/test/services.js" "$@"; }
+service() { timeout --foreground 900 node "$examples/test/services.js" "$@"; }
 
 example_node() { needs_node && service node node "$examples/node/service.js"; }
 

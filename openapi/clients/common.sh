@@ -8,14 +8,23 @@ mkdir -p "$work"
 export GOTOOLCHAIN=${GOTOOLCHAIN:-local}
 
 started=()
+attempted= # the process group of the attempt that runs
 stop() {
   local pid
+  end_attempt
   for ((i = ${#started[@]} - 1; i >= 0; i--)); do
     pid=${started[i]}
     kill "$pid" 2>/dev/null || true
     wait "$pid" 2>/dev/null || true
   done
   started=()
+}
+# end_attempt ends what an attempt has left running, or all of it if this script is stopped meanwhile.
+end_attempt() {
+  [ -n "$attempted" ] || return 0
+  kill -TERM -- "-$attempted" 2>/dev/null || true
+  wait "$attempted" 2>/dev/null || true
+  attempted=
 }
 trap stop EXIT
 trap 'exit 130' INT
@@ -97,11 +106,18 @@ passed=0 failed=0
 attempt() {
   local log=$work/$1.log outcome status
   SECONDS=0
-  # A function in a condition would run on after a command that failed: bash switches -e off there.
-  set +e
-  outcome=$(set -e; "$2" 2>"$log")
+  # A function in a condition would run on after a command that failed: bash switches -e off there. In the foreground it
+  # would keep signals waiting.
+  set +e -m
+  (set -e; "$2" >"$log.out" 2>"$log" </dev/null) &
+  attempted=$!
+  set +m
+  wait "$attempted"
   status=$?
   set -e
+  end_attempt
+  outcome=$(cat "$log.out")
+  rm -f "$log.out"
   if [ $status = 0 ]; then
     printf '%-12s ok, %ss: %s\n' "$1" "$SECONDS" "$(tail -1 <<<"$outcome")"
     passed=$((passed + 1))
