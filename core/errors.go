@@ -18,6 +18,8 @@ var (
 	// ErrUnreadable reports that what was asked for cannot be read because of what it is, such as a damaged row,
 	// while anything else can be.
 	ErrUnreadable = errors.New("an event cannot be read")
+	// ErrReplaced reports that the table is not the one that was read before, or has lost some of it.
+	ErrReplaced = errors.New("the database was replaced by one that has lost events")
 	// ErrTooManySessionsOfConsumer reports that the consumer holds as many sessions as it may.
 	ErrTooManySessionsOfConsumer = errors.New("too many sessions of this consumer")
 )

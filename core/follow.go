@@ -187,13 +187,15 @@ func (h *Hub) readOnce(ctx context.Context, f Follower, held *heldBack) (more bo
 		return false, fmt.Errorf("read events: %w", err)
 	}
 	h.waking = h.waking[:0]
-	if r.Sequence < after {
+	if r.Sequence < after || h.isSuspicious() {
 		standing, err := f.Look(ctx, h.marks.list())
 		if err != nil {
 			return false, fmt.Errorf("look where the table stands: %w", err)
 		}
-		h.rewind(standing)
-		return true, nil
+		if r.Sequence < after || standing.Kept < h.marks.last().ID {
+			h.rewind(standing)
+			return true, nil
+		}
 	}
 	h.marks.add(r.Mark, time.Now())
 	position, wanted := r.Position, h.wanted(r.Events)
@@ -209,6 +211,16 @@ func (h *Hub) readOnce(ctx context.Context, f Follower, held *heldBack) (more bo
 	h.wakeAll(h.publish(wanted, position))
 	h.observe(r, held)
 	return r.More, nil
+}
+
+// isSuspicious reports, once, that a page was found to be of another table than what was read before. It may have come over
+// a connection to a new primary while this one still is to the old.
+func (h *Hub) isSuspicious() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	suspects := h.suspects
+	h.suspects = false
+	return suspects
 }
 
 // fillPayloads reads the payloads that are missing and reports how far it got. Where one cannot be read it gets
@@ -354,6 +366,9 @@ func (h *Hub) rewind(s Standing) {
 		t.events, t.floor, t.redacted, t.given = nil, newest, min(t.redacted, newest), nil
 		for _, f := range t.follows {
 			f.session.history.doubted = f.session.cursor > s.Kept
+			if f.session.history.doubted {
+				f.session.failure = nil // a reset to be told was read from another database, or is told all the more
+			}
 			f.session.lookUp()
 		}
 	}

@@ -58,6 +58,7 @@ type Hub struct {
 	bytes     int       // what recent holds, see weight
 	lost      loss      // what the database lost last
 	rewinds   int       // how often it has lost something
+	suspects  bool      // a page says that it has, and the follower is to look
 	sessions  int
 	ids       int64        // the id of the newest session
 	formats   [Formats]int // how many sessions get events in each format

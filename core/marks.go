@@ -58,6 +58,14 @@ func (m *marks) add(mark Mark, now time.Time) {
 	*m = kept
 }
 
+// known is the position that has been read to, with the stamp of its event if that was the last that was read.
+func (h *Hub) known() Mark {
+	if last := h.marks.last(); last.ID == h.position {
+		return last
+	}
+	return Mark{ID: h.position}
+}
+
 // list returns the marks for a question to a store.
 func (m marks) list() []Mark {
 	list := make([]Mark, len(m))

@@ -100,10 +100,31 @@ func TestAPollThatComesAfterALossIsTold(t *testing.T) {
 				t.Fatalf("a poll of one event after %d: %v and cursor %d, want the next", after, reset, batch.Cursor)
 			}
 		}
+		if _, reset := poll(11, 1); reset != nil {
+			t.Errorf("a poll of the newest: %v, want none", reset)
+		}
 		time.Sleep(6 * time.Minute)
 		if _, reset := poll(8, 10); reset != nil {
 			t.Errorf("a poll long after: %v, want none", reset)
 		}
+	})
+}
+
+// What one client of a consumer was told, another was not.
+func TestEachClientOfAConsumerIsToldOfALoss(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		w.insert("toto", 5)
+		time.Sleep(time.Second)
+		w.insert("toto", 3)
+		synctest.Wait()
+		w.failOver(5, 6)
+		first := w.open("toto", 8)
+		first.wantReset("the first client", core.ResetError{Reason: core.Ahead, Newest: 11})
+		w.insert("toto", 2)
+		first.want("the first client goes on", 12, 13)
+		first.Close()
+		w.open("toto", 7).wantReset("the second client", core.ResetError{Reason: core.Ahead, Newest: 13})
+		w.open("toto", 13).want("who has a cursor of now")
 	})
 }
 
@@ -167,5 +188,64 @@ func TestAPageThatWasAskedForBeforeALossIsReadAgain(t *testing.T) {
 		w.SetFaults(coretest.Faults{})
 		time.Sleep(10 * time.Minute)
 		old.want("history", 3, 4, 5, 6, 7, 8, 9, 10, 11)
+	})
+}
+
+// A page may come from the new primary while the instance still is connected to the old one, or to none.
+func TestAPageOfADatabaseThatLostEventsIsNotDelivered(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		w.insert("toto", 5)
+		time.Sleep(time.Second)
+		w.insert("toto", 3)
+		synctest.Wait()
+		w.SetFaults(failing("Follow", "Read"))
+		w.Restore(5)
+		w.insert("toto", 6)
+		behind, beyond := w.open("toto", 5), w.open("toto", 7)
+		for _, r := range []*reader{behind, beyond} {
+			if got, err := r.take(); len(got) > 0 || !errors.Is(err, core.ErrUnavailable) {
+				t.Errorf("before the instance knows: got %v (%v), want nothing and %v", got, err, core.ErrUnavailable)
+			}
+		}
+		w.SetFaults(coretest.Faults{})
+		time.Sleep(4 * time.Second)
+		behind.want("then", 6, 7, 8, 9, 10, 11)
+		beyond.wantReset("then, with a cursor of before", core.ResetError{Reason: core.Ahead, Newest: 11})
+	})
+}
+
+// What a page says is known to be of another database only when that is noticed.
+func TestAResetOfBeforeALossWasNoticedIsNotTold(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		w.insert("toto", 5)
+		time.Sleep(time.Second)
+		w.insert("toto", 3)
+		synctest.Wait()
+		woken := make(chan struct{}, 100)
+		s, err := w.hub.Open("toto", 6, nil, func() { woken <- struct{}{} })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		w.Delete("toto", 7)
+		if _, err := s.Take(nil, 10, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // a page says that 7 was deleted
+		w.SetFaults(failing("Follow", "Read"))
+		w.Restore(5)
+		w.insert("toto", 6)
+		w.Disconnect()
+		w.SetFaults(coretest.Faults{})
+		time.Sleep(2 * time.Second)
+		for range 5 { // the page is asked for again
+			if _, err = s.Take(nil, 10, 1<<20); err != nil {
+				break
+			}
+			synctest.Wait()
+		}
+		if reset, _ := errors.AsType[*core.ResetError](err); reset == nil || reset.Reason != core.Ahead {
+			t.Errorf("got %v, want that the cursor is ahead", err)
+		}
 	})
 }

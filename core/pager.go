@@ -41,7 +41,7 @@ type request struct {
 	// sessions asked for these pages: sessions[i] for that of queries[query[i]].
 	sessions []*Session
 	query    []int
-	known    int64
+	known    Mark
 	rewinds  int // as of the asking
 }
 
@@ -142,7 +142,7 @@ func (p *pager) nextRequest() (r request) {
 		p.readers--
 		return r
 	}
-	r.known, r.rewinds = h.position, h.rewinds
+	r.known, r.rewinds = h.known(), h.rewinds
 	wishes := map[wish]int{}
 	alone := false
 	p.queue = slices.DeleteFunc(p.queue, func(s *Session) bool {
@@ -221,7 +221,7 @@ func (p *pager) deliver(r request, pages []Page) {
 		switch {
 		case s.history.stage == recalled || query.After != s.readThrough():
 			s.history.dismiss() // it waits, or has dropped what this page follows
-		case s.redactedAfter(r.known):
+		case s.redactedAfter(r.known.ID):
 			s.history.dismiss() // the page may have been read before, and will be asked for again
 		case r.rewinds != h.rewinds:
 			s.history.dismiss() // it may end at a position of before
@@ -247,6 +247,7 @@ func (p *pager) failed(sessions []*Session, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.counters.PageFailures++
+	h.suspects = h.suspects || errors.Is(err, ErrReplaced)
 	for _, s := range sessions {
 		s.fail(err)
 	}

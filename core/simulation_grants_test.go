@@ -163,7 +163,7 @@ func (r *simReader) readAgain() {
 		}
 	}
 	for {
-		pages, err := r.s.store.Pages(context.Background(), []core.PageQuery{query}, 0)
+		pages, err := r.s.store.Pages(context.Background(), []core.PageQuery{query}, core.Mark{})
 		if err != nil || pages[0].Reset(query) != nil {
 			r.s.Errorf("%s reads again after %d: %v, %v", r.name, query.After, pages, err)
 			return

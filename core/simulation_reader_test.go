@@ -166,7 +166,7 @@ func (r *simReader) page() {
 		Limit: 1 + r.s.r.IntN(10)}
 	asked, newest := r.asked, r.s.newest()
 	r.s.mu.Unlock()
-	pages, err := r.s.store.Pages(ctx, []core.PageQuery{query}, 0)
+	pages, err := r.s.store.Pages(ctx, []core.PageQuery{query}, core.Mark{})
 	r.s.mu.Lock()
 	if r.session != nil || r.cursor != query.After || r.asked != asked {
 		return
@@ -260,7 +260,7 @@ func (r *simReader) reset(reset *core.ResetError) {
 // seam is the store, with the world going on right before and right after each call.
 type seam struct{ s *simulation }
 
-func (m seam) Pages(ctx context.Context, queries []core.PageQuery, known int64) ([]core.Page, error) {
+func (m seam) Pages(ctx context.Context, queries []core.PageQuery, known core.Mark) ([]core.Page, error) {
 	m.s.between()
 	defer m.s.between()
 	defer m.s.linger()

@@ -114,7 +114,7 @@ func TestAnAmendmentThatPointsNowhereAmendsNothing(t *testing.T) {
 	defer f.Close()
 	exec(t, conn, `insert into events (type, subscriber, payload, amends, traceparent) values
 		('redacted', 'toto', '1', 1000000, 'not one'), ('redacted', 'toto', '2', -5, null), ('redacted', 'toto', '3', 3, '')`)
-	pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10, Current: true}}, 0)
+	pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10, Current: true}}, core.Mark{})
 	if err != nil {
 		t.Fatal(err)
 	}

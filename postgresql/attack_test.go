@@ -236,7 +236,7 @@ func TestARepairedSequenceIsWhereItWas(t *testing.T) {
 		if err != nil || r.Sequence != n || r.Position != n {
 			t.Errorf("the follower read up to %d of %d (%v), want %d of both", r.Position, r.Sequence, err, n)
 		}
-		pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, After: n, Limit: 1}}, 0)
+		pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, After: n, Limit: 1}}, core.Mark{})
 		if err != nil || pages[0].Newest != n || pages[0].Ahead {
 			t.Errorf("a page says newest %d, ahead %t (%v), want %d and not", pages[0].Newest, pages[0].Ahead, err, n)
 		}

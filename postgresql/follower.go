@@ -59,11 +59,16 @@ const selectKept = `
 			where exists (select from events e where e.id = m.id and pg_catalog.timestamptz_send(e."timestamp") = m.stamp)
 				or exists (select from events_pruned p where p.through >= m.id))`
 
+// stampBytes is a mark's stamp as timestamptz_send has it.
+func stampBytes(m core.Mark) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(m.Stamp)) //nolint:gosec // two's complement on the wire
+}
+
 // Look implements core.Follower.
 func (f *follower) Look(ctx context.Context, known []core.Mark) (s core.Standing, err error) {
 	ids, stamps := make([]int64, len(known)), make([][]byte, len(known))
 	for i, m := range known {
-		ids[i], stamps[i] = m.ID, binary.BigEndian.AppendUint64(nil, uint64(m.Stamp)) //nolint:gosec // two's complement on the wire
+		ids[i], stamps[i] = m.ID, stampBytes(m)
 	}
 	err = attend(ctx, heard(f.Conn), liveSilence, func(ctx context.Context) error {
 		now, err := readHorizon(ctx, f.Conn)

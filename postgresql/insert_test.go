@@ -21,7 +21,7 @@ const insert = `insert into events (type, subscriber, payload) values ('insert',
 func history(t *testing.T, store core.Store, consumer string) (events []*core.Event) {
 	t.Helper()
 	for cursor, more := int64(0), true; more; {
-		pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{consumer}, After: cursor, Limit: 1000}}, 0)
+		pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{consumer}, After: cursor, Limit: 1000}}, core.Mark{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +158,7 @@ func TestNumbersEscapesAndTimesAreExact(t *testing.T) {
 		store := open(t, dsn)
 		pages, err := store.Pages(t.Context(), []core.PageQuery{{
 			Addresses: []string{"toto"}, After: query[int64](t, conn, "select max(id) - 1 from events"), Limit: 2,
-		}}, 0)
+		}}, core.Mark{})
 		if err != nil || len(pages[0].Events) != 1 {
 			t.Fatalf("read %v (%v), want one event", pages, err)
 		}
@@ -203,7 +203,7 @@ func TestAnOversizedPayloadIsNotRead(t *testing.T) {
 	var skipped int64
 	q := core.PageQuery{Addresses: []string{"toto"}, Limit: 10}
 	for more := true; more; {
-		pages, err := store.Pages(t.Context(), []core.PageQuery{q}, 0)
+		pages, err := store.Pages(t.Context(), []core.PageQuery{q}, core.Mark{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,7 +240,7 @@ func TestPagesOfALongReplayAreBounded(t *testing.T) {
 			store := open(t, dsn)
 			n := 0
 			for cursor, more := int64(0), true; more; {
-				pages, err := store.Pages(t.Context(), slices.Repeat([]core.PageQuery{{Addresses: []string{"toto"}, After: cursor, Limit: 1000}}, 4), 0)
+				pages, err := store.Pages(t.Context(), slices.Repeat([]core.PageQuery{{Addresses: []string{"toto"}, After: cursor, Limit: 1000}}, 4), core.Mark{})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -280,7 +280,7 @@ func TestAnEventDeletedWhileItsPageIsReadIsSkipped(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		pages, err = store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, 3) // or it would look for its end there
+		pages, err = store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, core.Mark{ID: 3}) // or it would look for its end there
 	}()
 	const waiting = `select count(*) from pg_locks where relation = 'events_id_seq'::regclass and not granted
 		and database = (select oid from pg_database where datname = current_database())`
@@ -326,7 +326,7 @@ func TestDeleteAndTruncateRecordWhatWasPruned(t *testing.T) {
 	exec(t, conn, "rollback")
 	exec(t, conn, "truncate events")
 	want("truncate", "tata 9, titi 7, toto 10")
-	pages, err := open(t, dsn).Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 1}}, 0)
+	pages, err := open(t, dsn).Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 1}}, core.Mark{})
 	if err != nil || pages[0].Pruned != 10 || pages[0].Newest != 10 {
 		t.Errorf("the page after truncate: %+v (%v), want pruned and newest 10", pages, err)
 	}

@@ -199,7 +199,7 @@ func TestALongTransferIsNotGivenUp(t *testing.T) {
 	n := newNetwork(t, dsn, 350*time.Millisecond)
 	store := open(t, n.dsn)
 	start := time.Now()
-	pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, 0)
+	pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, core.Mark{})
 	if err != nil {
 		t.Fatalf("after %v: %v", time.Since(start), err)
 	}

@@ -41,7 +41,7 @@ func ways(t *testing.T, dsn string) map[string]func(context.Context) error {
 			return err
 		},
 		"page": func(ctx context.Context) error {
-			pages, err := store.Pages(ctx, []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, 0)
+			pages, err := store.Pages(ctx, []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, core.Mark{})
 			if err == nil && len(pages[0].Events) != 1 {
 				return fmt.Errorf("%d events", len(pages[0].Events))
 			}
@@ -255,7 +255,7 @@ func TestRowLevelSecurityThatComesLaterIsAnError(t *testing.T) {
 	if _, err := f.Read(t.Context(), 0, []string{"toto"}); err == nil || !strings.Contains(err.Error(), "row-level security") {
 		t.Errorf("reading: %v, want an error", err)
 	}
-	if _, err := open(t, u.String()).Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, 0); err == nil {
+	if _, err := open(t, u.String()).Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, core.Mark{}); err == nil {
 		t.Error("a page was read, want an error")
 	}
 }

@@ -73,9 +73,12 @@ const (
 		left join events_pruned everybody on everybody.subscriber = '' and p.through is null
 		where coalesce(p.through, everybody.through) is not null`
 	// The sequence's position, which is null before the first id is drawn and after setval(…, n, false). The horizon that a page ends at may be another
-	// connection's, which says nothing of what this one is connected to.
+	// connection's, which says nothing of what this one is connected to: a new primary, maybe, which has lost the event $1 with
+	// the stamp $2 and has passed its id.
 	selectSequence = `
-		select pg_is_in_recovery(), coalesce(pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass), events_position_unused())`
+		select pg_is_in_recovery(), coalesce(pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass), events_position_unused()),
+			$1::bigint = 0 or exists (select from events e where e.id = $1 and pg_catalog.timestamptz_send(e."timestamp") = $2::bytea)
+				or exists (select from events_pruned p where p.through >= $1)`
 )
 
 // maxLooked bounds the events that a read looks at, in all, for pages of some types: it keeps others waiting.
@@ -107,7 +110,7 @@ func parts(queries []core.PageQuery) []part {
 }
 
 // readPages reads as Store.Pages promises, up to the given horizon, in one round trip while payloads are small.
-func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, through core.Horizon, maxPayload int) ([]core.Page, error) {
+func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, through core.Horizon, known core.Mark, maxPayload int) ([]core.Page, error) {
 	parts := parts(queries)
 	addresses := make([]string, 0, len(parts))
 	cursors := make([]int64, len(parts))
@@ -127,7 +130,10 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 		addresses = append(addresses, q.Addresses...)
 		pages[i] = core.Page{Next: max(q.After, through.Newest), Newest: through.Newest}
 	}
-	var standby bool
+	if known.Stamp == 0 {
+		known.ID = 0 // there is nothing to look for
+	}
+	var standby, kept bool
 	var sequence int64
 	send := func(read func(*pgx.Batch)) error {
 		var batch pgx.Batch
@@ -142,7 +148,7 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 			}
 			return rows.Err()
 		})
-		batch.Queue(selectSequence).QueryRow(func(row pgx.Row) error { return row.Scan(&standby, &sequence) })
+		batch.Queue(selectSequence, known.ID, stampBytes(known)).QueryRow(func(row pgx.Row) error { return row.Scan(&standby, &sequence, &kept) })
 		return sendRead(ctx, conn, &batch)
 	}
 
@@ -179,8 +185,10 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 	case standby:
 		return nil, fmt.Errorf("read pages: %w", errStandby)
 	case sequence < through.Newest:
-		return nil, fmt.Errorf("read pages: the database has drawn ids up to %d and its newest event was %d: it was replaced",
+		return nil, fmt.Errorf("read pages: %w: it has drawn ids up to %d, and the newest event was %d", core.ErrReplaced,
 			sequence, through.Newest)
+	case !kept:
+		return nil, fmt.Errorf("read pages: %w: the event %d was read, and is another or gone", core.ErrReplaced, known.ID)
 	}
 	for i := range pages {
 		pages[i].Ahead = queries[i].After > sequence

@@ -26,7 +26,7 @@ func TestAReadTouchesLittleMoreThanItDelivers(t *testing.T) {
 	exec(t, conn, `insert into events (type, subscriber, payload)
 		select 'insert', case when n % 5000 = 0 then 'toto' else 'titi' end, '{}' from generate_series(1, 50000) n`)
 	page := func(store core.Store) ([]*core.Event, error) {
-		pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 20}}, 0)
+		pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 20}}, core.Mark{})
 		if err != nil {
 			return nil, err
 		}

@@ -79,7 +79,7 @@ func TestHistoryIsReadThroughAPoolerInTransactionMode(t *testing.T) {
 	for n := range 8 {
 		all.Go(func() {
 			for cursor, events := int64(0), 0; events < 3000; {
-				pages, err := stores[n%2].Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, After: cursor, Limit: 100}}, 0)
+				pages, err := stores[n%2].Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, After: cursor, Limit: 100}}, core.Mark{})
 				if err != nil || len(pages[0].Events) == 0 {
 					t.Errorf("after %d: %d events (%v)", cursor, events, err)
 					return
@@ -122,7 +122,7 @@ func TestHistoryIsReadThroughAPoolerThatNobodyKnewOf(t *testing.T) {
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
-			pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, 0)
+			pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, core.Mark{})
 			if err != nil || len(pages[0].Events) != 1 {
 				t.Errorf("%v (%v), want one page of one event", pages, err)
 			}

@@ -97,7 +97,7 @@ func TestThePositionIsWhatAPollSays(t *testing.T) {
 		insert, "rollback to s", "commit",
 	} {
 		exec(t, late, step)
-		pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 1}}, 0)
+		pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 1}}, core.Mark{})
 		if err != nil {
 			t.Fatal(err)
 		}

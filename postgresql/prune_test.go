@@ -29,7 +29,7 @@ func prune(t *testing.T, dsn string, olderThan time.Duration) postgresql.Pruned 
 
 func page(t *testing.T, dsn, consumer string, after int64) core.Page {
 	t.Helper()
-	pages, err := open(t, dsn).Pages(t.Context(), []core.PageQuery{{Addresses: []string{consumer}, After: after, Limit: 10}}, 0)
+	pages, err := open(t, dsn).Pages(t.Context(), []core.PageQuery{{Addresses: []string{consumer}, After: after, Limit: 10}}, core.Mark{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,7 +60,7 @@ func (f naiveFollower) Read(ctx context.Context, after int64, _ []string) (core.
 	return core.Read{Events: events, Position: position, Sequence: core.MaxID, Watermark: core.MaxID}, err
 }
 
-func (s naive) Pages(ctx context.Context, queries []core.PageQuery, _ int64) ([]core.Page, error) {
+func (s naive) Pages(ctx context.Context, queries []core.PageQuery, _ core.Mark) ([]core.Page, error) {
 	q := queries[0]
 	events, err := s.after(ctx, "where id > $1 and subscriber = $2 order by id limit $3", q.After, q.Addresses[0], q.Limit)
 	page := core.Page{Events: events, Next: q.After, More: len(events) == q.Limit}

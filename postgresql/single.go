@@ -75,7 +75,7 @@ func (s *single) Horizon(ctx context.Context) (h core.Horizon, err error) {
 func (s *single) Page(ctx context.Context, q core.PageQuery, through core.Horizon) (core.Page, error) {
 	var pages []core.Page
 	err := attend(ctx, heard(s.Conn), liveSilence, func(ctx context.Context) (err error) {
-		pages, err = readPages(ctx, s.Conn, []core.PageQuery{q}, through, s.maxPayload)
+		pages, err = readPages(ctx, s.Conn, []core.PageQuery{q}, through, core.Mark{}, s.maxPayload)
 		return err
 	})
 	switch {

@@ -36,7 +36,7 @@ func TestAStandbyIsRefused(t *testing.T) {
 	poller := direct(t, server.DSN(), true)
 	page := func(known int64) func(context.Context) error {
 		return func(ctx context.Context) error {
-			_, err := store.Pages(ctx, []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, known)
+			_, err := store.Pages(ctx, []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, core.Mark{ID: known})
 			return err
 		}
 	}

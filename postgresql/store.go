@@ -197,7 +197,7 @@ func (s *Store) Close() {
 
 // Pages implements core.Store. A read that a fault may have left without an answer is tried once more as soon as the live
 // end is reached again.
-func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, known int64) ([]core.Page, error) {
+func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, known core.Mark) ([]core.Page, error) {
 	s.mu.Lock()
 	era := s.era
 	s.mu.Unlock()
@@ -211,7 +211,7 @@ func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, known int64
 	return pages, err
 }
 
-func (s *Store) readPages(ctx context.Context, queries []core.PageQuery, known int64) (pages []core.Page, err error) {
+func (s *Store) readPages(ctx context.Context, queries []core.PageQuery, known core.Mark) (pages []core.Page, err error) {
 	connecting, cancel := context.WithTimeout(ctx, pageSilence)
 	defer cancel()
 	var conn *pgxpool.Conn
@@ -227,13 +227,13 @@ func (s *Store) readPages(ctx context.Context, queries []core.PageQuery, known i
 	}
 	defer conn.Release()
 	err = attend(ctx, heard(conn.Conn()), pageSilence, func(ctx context.Context) error {
-		through := core.Horizon{Watermark: known, Newest: known}
-		if known == 0 {
+		through := core.Horizon{Watermark: known.ID, Newest: known.ID}
+		if known.ID == 0 {
 			if through, err = readHorizon(ctx, conn.Conn()); err != nil {
 				return err
 			}
 		}
-		pages, err = readPages(ctx, conn.Conn(), queries, through, s.maxPayload)
+		pages, err = readPages(ctx, conn.Conn(), queries, through, known, s.maxPayload)
 		return err
 	})
 	return pages, err

@@ -392,7 +392,7 @@ func TestAPageHonoursAPositionThatWasReadBefore(t *testing.T) {
 	exec(t, late, "begin")
 	exec(t, late, stepBackBehind2)
 	for known, want := range map[int64]int{0: 1, 2: 2} {
-		pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, known)
+		pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, core.Mark{ID: known})
 		if err != nil || len(pages[0].Events) != want || pages[0].Next != int64(want) {
 			t.Errorf("with position %d known: %d events up to %d (%v), want %d", known, len(pages[0].Events), pages[0].Next, err, want)
 		}
@@ -404,7 +404,7 @@ func TestAPageRefusesAPositionThatTheDatabaseHasNotReached(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.New(t)
 	exec(t, connect(t, dsn), insert)
-	if pages, err := open(t, dsn).Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, 2); err == nil {
+	if pages, err := open(t, dsn).Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, core.Mark{ID: 2}); err == nil {
 		t.Errorf("with position 2 known and one id drawn: %+v, want an error", pages)
 	}
 }

@@ -51,7 +51,7 @@ func TestTheWatermarkIsExactWhateverHappensBetweenItsSteps(t *testing.T) {
 				results <- result{"the follower", r.Events, r.Position, err}
 			}()
 			go func() {
-				pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, 0)
+				pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, core.Mark{})
 				if err != nil {
 					pages = make([]core.Page, 1)
 				}

@@ -47,7 +47,7 @@ var variants = []variant{
 	{"a token's consumer is granted everything", "auth/jwt.go", "grants, err := core.NewGrants(names)", "grants, err := core.NewGrants(append(names, \"*\"))"},
 	{"a redaction leaves the recent events", "redact.go", "\t\tt.forget(id)\n", ""},
 	{"a redaction leaves the pages at hand", "redact.go", "\t\t\tf.session.history.drop()\n", ""},
-	{"a page that was read before a redaction is delivered", "pager.go", "case s.redactedAfter(r.known):", "case false:"},
+	{"a page that was read before a redaction is delivered", "pager.go", "case s.redactedAfter(r.known.ID):", "case false:"},
 	{"a redaction is remembered when the database goes back", "follow.go", "nil, newest, min(t.redacted, newest), 0", "nil, newest, t.redacted, 0"},
 	{"a reset is counted and not told", "pager.go", "\t\t\t\ts.failure = reset\n", ""},
 	{"a page arrives and wakes nobody", "pager.go", "\t\ts.wake()\n\t}\n\tp.queue = slices.Insert(p.queue, 0, again...)", "\t}\n\tp.queue = slices.Insert(p.queue, 0, again...)"},
@@ -59,5 +59,5 @@ var variants = []variant{
 	{"after a pruned cursor it goes on at the newest", "errors.go", "if e.Reason == Ahead {", "if true {"},
 	{"a reset is told, and the cursor stays", "session.go", "s.cursor = reset.Resume()\n", "_ = reset.Resume()\n"},
 	{"tails with sessions are swept away", "hub.go", "case len(t.follows) > 0:", "case false:"},
-	{"a connection's first read is not asked whether the database went back", "follow.go", "if r.Sequence < after {", "if false {"},
+	{"a connection's first read is not asked whether the database went back", "follow.go", "if r.Sequence < after || h.isSuspicious() {", "if false {"},
 }

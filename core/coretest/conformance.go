@@ -3,6 +3,7 @@ package coretest
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -82,7 +83,7 @@ func (s *suite) read(f core.Follower, after int64, consumers ...string) core.Rea
 
 func (s *suite) page(consumer string, after int64, limit int) core.Page {
 	s.Helper()
-	pages, err := s.Pages(s.ctx, []core.PageQuery{{Addresses: []string{consumer}, After: after, Limit: limit}}, 0)
+	pages, err := s.Pages(s.ctx, []core.PageQuery{{Addresses: []string{consumer}, After: after, Limit: limit}}, core.Mark{})
 	s.ok(err)
 	if len(pages) != 1 {
 		s.Fatalf("one query was answered with %d pages, want 1", len(pages))
@@ -225,7 +226,7 @@ func (s *suite) walkAll(q core.PageQuery) (events []*core.Event, cursor int64, r
 		if reads > 1000 {
 			s.Fatalf("no end of pages after %d", q.After)
 		}
-		pages, err := s.Pages(s.ctx, []core.PageQuery{q}, 0)
+		pages, err := s.Pages(s.ctx, []core.PageQuery{q}, core.Mark{})
 		s.ok(err)
 		p := pages[0]
 		if len(p.Events) > q.Limit || p.More && p.Next <= q.After {
@@ -296,7 +297,7 @@ func (s *suite) mergedPages() {
 		s.wantIDs(fmt.Sprint("merged rare ones, by ", limit), got, rare...)
 	}
 	s.ok(s.Delete(s.ctx, "address-4", want[10]))
-	pages, err := s.Pages(s.ctx, []core.PageQuery{{Addresses: addresses, Limit: 10}}, 0)
+	pages, err := s.Pages(s.ctx, []core.PageQuery{{Addresses: addresses, Limit: 10}}, core.Mark{})
 	s.ok(err)
 	if pages[0].Pruned == 0 {
 		s.Error("a page does not say that events of one of its addresses were deleted")
@@ -322,7 +323,7 @@ func (s *suite) largePages() {
 	got := map[string][]*core.Event{}
 	rounds := 0
 	for ; len(queries) > 0; rounds++ {
-		pages, err := s.Pages(s.ctx, queries, 0)
+		pages, err := s.Pages(s.ctx, queries, core.Mark{})
 		s.ok(err)
 		if len(pages) == 0 || len(pages) > len(queries) {
 			s.Fatalf("%d queries were answered with %d pages, want at least one and no more than asked", len(queries), len(pages))
@@ -482,6 +483,14 @@ func (s *suite) marks() {
 		s.Helper()
 		if got := look(known...).Kept; got != want {
 			s.Errorf("%s: kept through %d, want %d", what, got, want)
+		}
+		if len(known) == 0 {
+			return
+		}
+		newest := known[len(known)-1]
+		_, err := s.Pages(s.ctx, []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}, newest)
+		if replaced := errors.Is(err, core.ErrReplaced); replaced != (want < newest.ID) || err != nil && !replaced {
+			s.Errorf("%s: a page of what was read through %d: %v", what, newest.ID, err)
 		}
 	}
 	kept("nothing known", 0)

@@ -2,8 +2,6 @@ package coretest
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -89,7 +87,7 @@ func (f *follower) Look(ctx context.Context, known []core.Mark) (core.Standing, 
 	newest := s.newest()
 	standing := core.Standing{Newest: core.Mark{ID: newest, Stamp: s.stamps[newest]}}
 	for _, m := range known {
-		if stamp, ok := s.stamps[m.ID]; ok && stamp == m.Stamp || slices.ContainsFunc(slices.Collect(maps.Values(s.pruned)), func(through int64) bool { return through >= m.ID }) {
+		if s.has(m) {
 			standing.Kept = m.ID
 		}
 	}

@@ -19,7 +19,6 @@ import (
 var ErrLost = errors.New("the connection is lost")
 
 // errReplaced is what reads up to a position answer that the table has not come to: it was restored.
-var errReplaced = errors.New("the table is older than what is known of it")
 
 const (
 	// safetyPause is how long a follower waits for a ring before it reads unasked.
@@ -238,7 +237,7 @@ func (s *Store) fail(ctx context.Context, method string, count *int) error {
 }
 
 // Pages implements core.Store.
-func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, known int64) ([]core.Page, error) {
+func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, known core.Mark) ([]core.Page, error) {
 	s.mu.Lock()
 	s.calls.Queries += len(queries)
 	s.calls.pages++
@@ -251,21 +250,34 @@ func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, known int64
 	if err != nil {
 		return nil, err
 	}
-	if known > s.sequence {
-		return nil, errReplaced
+	if known.ID > s.sequence || known.Stamp != 0 && !s.has(known) {
+		return nil, core.ErrReplaced
 	}
 	if n := s.faults.MaxPages; n > 0 {
 		queries = queries[:min(n, len(queries))]
 	}
 	var pages []core.Page
 	for bytes := 0; len(pages) < len(queries) && bytes < maxReadBytes; {
-		page, err := s.page(queries[len(pages)], known, &bytes)
+		page, err := s.page(queries[len(pages)], known.ID, &bytes)
 		if err != nil {
 			return nil, err
 		}
 		pages = append(pages, page)
 	}
 	return pages, nil
+}
+
+// has reports that the event of a mark is there, or was deleted by retention. The caller holds the mutex.
+func (s *Store) has(m core.Mark) bool {
+	if stamp, ok := s.stamps[m.ID]; ok && stamp == m.Stamp {
+		return true
+	}
+	for _, through := range s.pruned {
+		if through >= m.ID {
+			return true
+		}
+	}
+	return false
 }
 
 // scanned bounds the events that a page of some types looks at.

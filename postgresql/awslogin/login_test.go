@@ -218,7 +218,7 @@ func TestAStoreSignsInAgain(t *testing.T) {
 		for range 4 {
 			all.Go(func() {
 				query := []core.PageQuery{{Addresses: []string{"toto"}, Limit: 10}}
-				if _, err := store.Pages(t.Context(), query, 0); err != nil {
+				if _, err := store.Pages(t.Context(), query, core.Mark{}); err != nil {
 					t.Errorf("%s: want a page, got %v", when, err)
 				}
 			})
