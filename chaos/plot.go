@@ -40,6 +40,7 @@ func sorted(lines map[string]*line) []*line {
 
 var colours = []color.Color{
 	color.RGBA{31, 119, 180, 255}, color.RGBA{255, 127, 14, 255}, color.RGBA{44, 160, 44, 255}, color.RGBA{148, 103, 189, 255},
+	color.RGBA{214, 39, 40, 255}, color.RGBA{140, 86, 75, 255},
 }
 
 // plotLines draws a picture with a panel for each thing.

@@ -132,7 +132,7 @@ func (r *reader) session(ctx context.Context, t *target, way transport) error {
 	}
 	s, err := way.run(r, ctx, t)
 	if s != nil && (len(s.Messages) > 0 || r.done()) {
-		s.Via, s.Addresses, s.After = way.name+" of "+t.name, r.addresses(), after
+		s.Via, s.Server, s.Addresses, s.After = way.name+" of "+t.name, t.name, r.addresses(), after
 		r.history.Sessions = append(r.history.Sessions, *s)
 	}
 	if r.tell != nil && err != nil {

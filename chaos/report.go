@@ -47,8 +47,7 @@ func (r *report) add(other *report) {
 	a.Sessions += b.Sessions
 	a.PrunedUnread += b.PrunedUnread
 	a.LostByDatabase += b.LostByDatabase
-	a.Overtaken += b.Overtaken
-	a.Stale += b.Stale
+	a.Add(b.Failover)
 	for reason, n := range b.Resets {
 		a.Resets[reason] += n
 	}
@@ -63,8 +62,9 @@ func (r *report) print(out io.Writer) {
 			v.Committed, v.RolledBack, v.Deliveries, v.OfTopics, v.Sessions, v.Resets, v.PrunedUnread)
 	}
 	if v := r.verdict; v != nil && r.failovers > 0 {
-		printf("%d failovers: confirmed commits that the database lost %d, not delivered because a reader's cursor had passed their ids before %d, delivered though lost %d\n",
-			r.failovers, v.LostByDatabase, v.Overtaken, v.Stale)
+		printf("%d failovers: confirmed commits that the database lost %d, readers that were told %d (events after it that their cursors had passed %d), "+
+			"not told because no server could know %d (events that they missed %d), delivered though lost, by servers that had not met the new primary %d\n",
+			r.failovers, v.LostByDatabase, v.Told, v.Skipped, v.Unknowable, v.Overtaken, v.StaleBefore)
 	}
 	printf("\n| Fault | Times | First commit after it: median, longest | Delivered after that: median, longest |\n|---|---|---|---|\n")
 	byName := map[string][]fallen{}

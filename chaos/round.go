@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -220,7 +221,31 @@ func (r *round) judge(ctx context.Context, history func(context.Context, *databa
 		r.report.found = append(r.report.found, p.ended(r.together > 1)...)
 	}
 	r.report.found = append(r.report.found, r.probe.lies(r.away)...)
+	if len(verdict.Violations) > 0 {
+		return r.keepHistory(h)
+	}
 	return nil
+}
+
+// keepHistory writes down all that the readers got, because a seed alone does not bring a violation back.
+func (r *round) keepHistory(h *check.History) error {
+	file, err := os.Create(filepath.Join(r.world.dir, "history.log"))
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriter(file)
+	for _, rewind := range h.Rewinds {
+		_, _ = fmt.Fprintf(out, "%s the database went back to %d\n", clock(rewind.At), rewind.Newest) // Flush tells
+	}
+	for _, reader := range h.Readers {
+		for _, s := range reader.Sessions {
+			_, _ = fmt.Fprintf(out, "%s %s of %q, %s after %d\n", clock(s.Opened), reader.Name, s.Addresses, s.Via, s.After)
+			for _, m := range s.Messages {
+				_, _ = fmt.Fprintf(out, "  %s %s %d %s%s\n", clock(m.At), [...]string{"event", "cursor", "reset"}[m.Kind], m.ID, m.Token, m.Reason)
+			}
+		}
+	}
+	return errors.Join(out.Flush(), file.Close())
 }
 
 // away says whether a fault of a link between clients and a server, or of the harness's own making, was there.

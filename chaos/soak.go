@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -118,8 +119,13 @@ func (s *soaking) sample(ctx context.Context, every time.Duration) {
 	s.began = time.Now()
 	for ctx.Err() == nil {
 		for _, p := range s.world.programs {
-			s.sampleProgram(ctx, p)
+			s.sampleProcesses(p.name, p.pid())
+			s.sampleGoroutines(ctx, p)
 		}
+		for _, l := range s.world.lambdas {
+			s.sampleProcesses(l.name, l.pids()...)
+		}
+		s.sampleLoad()
 		_ = s.world.database.query(ctx, func(ctx context.Context, c *pgx.Conn) error {
 			var connections, dead float64
 			err := c.QueryRow(ctx, `select (select count(*) from pg_stat_activity where application_name like 'event-piper%'),
@@ -134,18 +140,37 @@ func (s *soaking) sample(ctx context.Context, every time.Duration) {
 	}
 }
 
-func (s *soaking) sampleProgram(ctx context.Context, p *program) {
-	pid := p.pid()
-	status, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
-	if _, rest, found := strings.Cut(string(status), "VmRSS:"); found {
-		kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-		if err == nil {
-			s.add("resident memory, MB", p.name, kb/1024)
+// sampleProcesses looks at the largest of the processes, of which a function has some.
+func (s *soaking) sampleProcesses(whose string, pids ...int) {
+	var memory, descriptors float64
+	for _, pid := range pids {
+		status, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
+		if _, rest, found := strings.Cut(string(status), "VmRSS:"); found {
+			kb, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			memory = max(memory, kb/1024)
 		}
+		files, _ := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), "fd"))
+		descriptors = max(descriptors, float64(len(files)))
 	}
-	if files, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), "fd")); err == nil {
-		s.add("descriptors", p.name, float64(len(files)))
+	if memory == 0 { // none was there
+		return
 	}
+	s.add("resident memory, MB", whose, memory)
+	s.add("descriptors", whose, descriptors)
+}
+
+// sampleLoad notes how busy the machine is, which tells how far the rest can be trusted.
+func (s *soaking) sampleLoad() {
+	content, _ := os.ReadFile("/proc/loadavg")
+	minute, _, _ := strings.Cut(string(content), " ")
+	if n, err := strconv.ParseFloat(minute, 64); err == nil {
+		s.add(machineLoad, "the machine", n)
+	}
+}
+
+const machineLoad = "load"
+
+func (s *soaking) sampleGoroutines(ctx context.Context, p *program) {
 	q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+"/metrics", nil)
 	if err != nil {
 		return
@@ -178,6 +203,7 @@ func (s *soaking) add(what, whose string, value float64) {
 func (s *soaking) judge(plotted string) error {
 	may := map[string]float64{
 		"resident memory, MB": 8, "goroutines": 20, "descriptors": 20, "database connections": 4, "dead tuples": 50_000,
+		machineLoad: math.Inf(1), // others' as well
 	}
 	var grown []string
 	fmt.Printf("\n| What | Of | Mean | Gain over the last two thirds |\n|---|---|---|---|\n")

@@ -41,6 +41,14 @@ type lambda struct {
 	log      *os.File
 }
 
+// pids are the processes of its environments, oldest first.
+func (l *lambda) pids() (list []int) {
+	for _, e := range l.front.Environments() {
+		list = append(list, e.PID())
+	}
+	return list
+}
+
 // programSettings make what takes ten seconds and more in production short, so that a round sees it often.
 var programSettings = []string{"HEARTBEAT_INTERVAL=1s", "RETRY=200ms", "WRITE_TIMEOUT=3s", "DRAIN_TIME=1s", "LOG_LEVEL=info"}
 

@@ -88,6 +88,7 @@ const FromNow int64 = -1
 // Session is a stream, or one answer to a poll.
 type Session struct {
 	Via       string   // which way and by which server
+	Server    string   // by which
 	Addresses []string // whose events it asked for
 	After     int64    // the cursor that it asked with
 	Opened    time.Time

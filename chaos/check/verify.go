@@ -23,6 +23,8 @@ const (
 	CursorBack   Fault = "cursor back"   // a cursor went back without a reset
 	Unjustified  Fault = "unjustified"   // a reset came without a cause
 	Unfinished   Fault = "unfinished"    // a reader's cursor never came to the newest event
+	Untold       Fault = "untold"        // a cursor of what a failover lost went on without a reset
+	Stale        Fault = "stale"         // an event that a failover lost came from a server that had noticed the failover
 	Broken       Fault = "broken reader" // a session did not begin where the one before ended
 	DatabaseLost Fault = "database lost" // the database: a commit that it confirmed is not in it
 	DatabaseKept Fault = "database kept" // the database: a rolled-back event is in it
@@ -53,11 +55,8 @@ type Verdict struct {
 	PrunedUnread int
 	// LostByDatabase counts confirmed commits that a failover has lost.
 	LostByDatabase int
-	// Overtaken counts events that a reader did not get because their ids, after a failover that lost events, were not
-	// above its cursor, and had passed it again before the cursor was looked at.
-	Overtaken int
-	// Stale counts deliveries, after a failover, of events that it had lost.
-	Stale int
+	// Failover is what came of a database that became older.
+	Failover
 }
 
 // Verify checks every message of every session against the rows.
@@ -80,7 +79,7 @@ type verifier struct {
 	rows      map[string]*Row    // by token
 	writes    map[string]Outcome // by token
 	addresses map[string][]*Row  // in ascending order of ids
-	given     int64              // the highest cursor that anybody had before the first rewind
+	servers   map[string]*server // since a rewind
 }
 
 func (v *verifier) say(f Fault, reader, format string, args ...any) {
@@ -100,19 +99,7 @@ func (v *verifier) index() {
 		v.writes[w.Token] = w.Outcome
 	}
 	v.verdict.Committed = len(v.history.Rows)
-	if len(v.history.Rewinds) == 0 {
-		return
-	}
-	first := v.history.Rewinds[0].At
-	for _, r := range v.history.Readers {
-		for _, s := range r.Sessions {
-			for _, m := range s.Messages {
-				if m.At.Before(first.Add(tolerance)) {
-					v.given = max(v.given, m.ID)
-				}
-			}
-		}
-	}
+	v.indexServers()
 }
 
 // outcomes compares what the writers were told with what the database has.
@@ -135,16 +122,13 @@ func (v *verifier) outcomes() {
 
 func (v *verifier) reader(r *Reader) {
 	cursor := FromNow
-	got := map[string]bool{}
+	d := &debt{reader: r.Name}
 	for i := range r.Sessions {
 		s := &r.Sessions[i]
-		for j := range s.Messages {
-			got[s.Messages[j].Token] = true
-		}
 		if i > 0 && s.After != cursor {
 			v.say(Broken, r.Name, "session %d begins after %d, and the one before ended at %d", i, s.After, cursor)
 		}
-		cursor = v.session(r.Name, s)
+		cursor = v.session(r.Name, s, d)
 		v.verdict.Sessions++
 	}
 	if len(r.Sessions) == 0 {
@@ -153,11 +137,6 @@ func (v *verifier) reader(r *Reader) {
 	}
 	for _, address := range r.Sessions[len(r.Sessions)-1].Addresses {
 		rows := v.addresses[address]
-		for _, row := range rows {
-			if !row.Since.IsZero() && !got[row.Token] && row.ID <= cursor {
-				v.verdict.Overtaken++
-			}
-		}
 		for j := len(rows) - 1; j >= 0; j-- {
 			if last := rows[j]; last.Deleted.IsZero() && last.Lost.IsZero() {
 				if last.ID > cursor {
@@ -170,7 +149,7 @@ func (v *verifier) reader(r *Reader) {
 }
 
 // session follows the cursor of a session through its messages, and returns where it ends.
-func (v *verifier) session(reader string, s *Session) int64 {
+func (v *verifier) session(reader string, s *Session, d *debt) int64 {
 	where := fmt.Sprintf("%s via %s", reader, s.Via)
 	position := s.After
 	seen := map[string]bool{}
@@ -182,6 +161,7 @@ func (v *verifier) session(reader string, s *Session) int64 {
 				position--
 			}
 		}
+		v.meet(d, s, position, m)
 		switch m.Kind {
 		case Delivery:
 			v.verdict.Deliveries++
@@ -193,15 +173,16 @@ func (v *verifier) session(reader string, s *Session) int64 {
 				v.say(Reordered, where, "%d %s came when the cursor was at %d", m.ID, m.Token, position)
 			}
 			seen[m.Token] = true
-			v.passed(where, s, position, m.ID-1, m.At)
+			v.passed(where, s, d, position, m.ID-1, m)
 		case Progress:
 			if m.ID < position {
 				v.say(CursorBack, where, "the cursor went from %d to %d", position, m.ID)
 			}
-			v.passed(where, s, position, m.ID, m.At)
+			v.passed(where, s, d, position, m.ID, m)
 		case Reset:
 			v.reset(where, s, position, m)
 			position = m.ID
+			clear(seen) // what comes after where it goes on comes again, as it says
 		}
 		position = max(position, m.ID)
 	}
@@ -229,21 +210,17 @@ func (v *verifier) delivery(where string, s *Session, m *Message) {
 		v.say(Altered, where, "%d %s came with type %q and payload %x, and is %d with %q and %x",
 			m.ID, m.Token, m.Type, m.Payload, row.ID, row.Type, row.Payload)
 	}
-	switch {
-	case row.Lost.IsZero() || !m.At.After(row.Lost.Add(tolerance)):
-	case len(v.history.Rewinds) > 0:
-		v.verdict.Stale++
-	default:
-		v.say(Invented, where, "%d %s came after the database had lost it", m.ID, m.Token)
+	if !row.Lost.IsZero() {
+		v.lostDelivery(where, s, m)
 	}
 }
 
 // tolerance is how far the moments of two processes may be apart, and how long bytes are on their way.
 const tolerance = 5 * time.Second
 
-// passed says which events a cursor has moved past, from after one position to another, without their delivery. The
-// message that moved it has come at a moment.
-func (v *verifier) passed(where string, s *Session, after, through int64, at time.Time) {
+// passed says which events a cursor has moved past, from after one position to another, without their delivery, by the message
+// that moved it.
+func (v *verifier) passed(where string, s *Session, d *debt, after, through int64, m *Message) {
 	for _, address := range s.Addresses {
 		rows := v.addresses[address]
 		first := sort.Search(len(rows), func(i int) bool { return rows[i].ID > after })
@@ -252,9 +229,10 @@ func (v *verifier) passed(where string, s *Session, after, through int64, at tim
 				break
 			}
 			switch {
-			case !row.Since.IsZero() && row.ID <= v.given: // its id was passed before the failover; it counts as overtaken
-			case !row.Lost.IsZero() && at.After(row.Lost.Add(-tolerance)):
-			case !row.Deleted.IsZero() && row.Deleted.Before(at):
+			case !row.Lost.IsZero() && m.At.After(row.Lost):
+			case !row.Since.IsZero() && !v.isOfNew(s, m):
+				d.missed = append(d.missed, missed{row, fmt.Sprintf("%s: the cursor went from %d to %d", where, after, through)})
+			case !row.Deleted.IsZero() && row.Deleted.Before(m.At):
 				v.verdict.PrunedUnread++
 			default:
 				v.say(Lost, where, "%d %s of %s: the cursor went from %d to %d", row.ID, row.Token, address, after, through)
@@ -281,7 +259,7 @@ func (v *verifier) reset(where string, s *Session, position int64, m *Message) {
 		}
 	case "ahead":
 		for _, r := range v.history.Rewinds {
-			if position > r.Newest && m.ID == m.Newest && m.At.After(r.At) {
+			if m.ID == m.Newest && m.At.After(r.At) && v.mayBeOfLost(position, r) {
 				v.verdict.Resets[m.Reason]++
 				return
 			}

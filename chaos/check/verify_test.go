@@ -123,8 +123,8 @@ func TestEachViolationIsCaught(t *testing.T) {
 			insert(h, 4, Message{At: at(5), Kind: Reset, Reason: "ahead", ID: 4, Newest: 4})
 		}, Unjustified},
 		{"a reset ahead, though the cursor was not", func(h *History) {
-			h.Rewinds = []Rewind{{At: at(0), Newest: 100}}
-			insert(h, 4, Message{At: at(5), Kind: Reset, Reason: "ahead", ID: 4, Newest: 4})
+			h.Rewinds = []Rewind{{At: at(20), Newest: 100}}
+			insert(h, 4, Message{At: at(25), Kind: Reset, Reason: "ahead", ID: 4, Newest: 4})
 		}, Unjustified},
 		{"a reset of no known reason", func(h *History) { insert(h, 4, Message{At: at(5), Kind: Reset, ID: 4}) }, Unjustified},
 		{"a commit is not in the table", func(h *History) { h.Writes = append(h.Writes, Write{"t9", Committed}) }, DatabaseLost},
