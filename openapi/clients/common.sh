@@ -22,8 +22,15 @@ stop() {
 # end_attempt ends what an attempt has left running, or all of it if this script is stopped meanwhile.
 end_attempt() {
   [ -n "$attempted" ] || return 0
-  kill -TERM -- "-$attempted" 2>/dev/null || true
-  wait "$attempted" 2>/dev/null || true
+  local signal=TERM
+  for ((i = 0; i < 100; i++)); do
+    kill "-$signal" -- "-$attempted" 2>/dev/null || break
+    signal=0
+    ((i % 20 != 19)) || signal=TERM # one that has just been forked may have missed it
+    wait "$attempted" 2>/dev/null || true
+    sleep 0.1
+  done
+  kill -KILL -- "-$attempted" 2>/dev/null || true
   attempted=
 }
 trap stop EXIT
