@@ -369,3 +369,29 @@ func TestDescriptorsRunOut(t *testing.T) {
 	eventually(t, "all sessions to end", func() bool { return s.hub.Sessions() == 0 })
 	eventually(t, "all descriptors to be given back", func() bool { return descriptors(t) <= before })
 }
+
+// What the kernel may keep of a stream whose client does not read is bounded by options of its socket alone.
+func TestSocketsOfStreamsAreBounded(t *testing.T) {
+	s := newService(t, ways[0])
+	readThrough(t, dial(t, s, plainRequest), "thump\n")
+	sockets := s.loop.sockets
+	sockets.mu.Lock()
+	defer sockets.mu.Unlock()
+	if len(sockets.byFD) != 1 {
+		t.Fatalf("%d sockets, want the stream's", len(sockets.byFD))
+	}
+	for fd := range sockets.byFD {
+		for _, c := range []struct {
+			name                string
+			level, option, most int
+		}{
+			{"TCP_NOTSENT_LOWAT", syscall.IPPROTO_TCP, tcpNotSentLowat, unsent},
+			{"SO_SNDBUF", syscall.SOL_SOCKET, syscall.SO_SNDBUF, 2 * sendBuffer}, // socket(7): the kernel doubles it
+		} {
+			got, err := syscall.GetsockoptInt(int(fd), c.level, c.option)
+			if err != nil || got < 1 || got > c.most {
+				t.Errorf("%s is %d (%v), want up to %d", c.name, got, err, c.most)
+			}
+		}
+	}
+}
