@@ -160,6 +160,7 @@ func (h *Hub) begin(ctx context.Context, f Follower) error {
 			}
 		}
 	}
+	h.era++
 	h.status.Following = true
 	h.counters.Connections++
 	h.status.LastRead = time.Now()
@@ -355,7 +356,7 @@ func (h *Hub) rewind(s Standing) {
 	h.log.Error("the database went back: it was replaced by an older one, or by a standby that had not got everything",
 		"position", h.position, "kept", s.Kept, "newest", newest)
 	h.lost = loss{after: s.Kept, through: max(h.position, newest), newest: newest, noticed: time.Now()}
-	h.rewinds++
+	h.era++
 	h.position = newest
 	h.marks.cut(s.Kept)
 	h.marks.add(s.Newest, time.Now())

@@ -57,7 +57,7 @@ type Hub struct {
 	recent    []*Event  // the events of all tails in the order of their ids, oldest first
 	bytes     int       // what recent holds, see weight
 	lost      loss      // what the database lost last
-	rewinds   int       // how often it has lost something
+	era       int       // how often it was connected to, or has lost something
 	suspects  bool      // a page says that it has, and the follower is to look
 	sessions  int
 	ids       int64        // the id of the newest session

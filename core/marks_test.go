@@ -3,6 +3,7 @@ package core_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -188,6 +189,44 @@ func TestAPageThatWasAskedForBeforeALossIsReadAgain(t *testing.T) {
 		w.SetFaults(coretest.Faults{})
 		time.Sleep(10 * time.Minute)
 		old.want("history", 3, 4, 5, 6, 7, 8, 9, 10, 11)
+	})
+}
+
+// lateStore hands out the pages of history when it is told to.
+type lateStore struct {
+	*coretest.Store
+	late chan struct{} // nil is at once
+}
+
+func (s *lateStore) Pages(ctx context.Context, queries []core.PageQuery, known core.Mark) ([]core.Page, error) {
+	pages, err := s.Store.Pages(ctx, queries, known)
+	if s.late != nil {
+		<-s.late
+	}
+	return pages, err
+}
+
+// A page may have been read before a loss of what only this page had come to, and arrive when the instance follows again.
+func TestAPageThatWasReadBeforeALossIsReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{T: t, Store: coretest.NewStore()}
+		late := &lateStore{Store: w.Store}
+		w.hub = core.NewHub(late, roomy, slog.New(slog.DiscardHandler))
+		w.run()
+		w.insert("toto", 5)
+		synctest.Wait()
+		w.SetFaults(hanging("Read"))
+		w.insert("toto", 2)
+		synctest.Wait()
+		late.late = make(chan struct{})
+		beyond := w.open("toto", 6) // a cursor of another instance
+		beyond.want("nothing yet")
+		w.Restore(5)
+		w.Disconnect()
+		w.SetFaults(coretest.Faults{})
+		time.Sleep(2 * time.Minute)
+		close(late.late)
+		beyond.wantReset("once it has come", core.ResetError{Reason: core.Ahead, Newest: 5})
 	})
 }
 

@@ -42,7 +42,7 @@ type request struct {
 	sessions []*Session
 	query    []int
 	known    Mark
-	rewinds  int // as of the asking
+	era      int // as of the asking
 }
 
 // ask queues a session for the page after what it has. It runs under the hub's mutex.
@@ -111,8 +111,8 @@ func (p *pager) answer(r request) (left []*Session, _ error) {
 // split halves a request.
 func (r request) split() (first, second request) {
 	half := len(r.queries) / 2
-	first = request{queries: r.queries[:half], known: r.known, rewinds: r.rewinds}
-	second = request{queries: r.queries[half:], known: r.known, rewinds: r.rewinds}
+	first = request{queries: r.queries[:half], known: r.known, era: r.era}
+	second = request{queries: r.queries[half:], known: r.known, era: r.era}
 	for i, s := range r.sessions {
 		if q := r.query[i]; q < half {
 			first.sessions, first.query = append(first.sessions, s), append(first.query, q)
@@ -142,7 +142,7 @@ func (p *pager) nextRequest() (r request) {
 		p.readers--
 		return r
 	}
-	r.known, r.rewinds = h.known(), h.rewinds
+	r.known, r.era = h.known(), h.era
 	wishes := map[wish]int{}
 	alone := false
 	p.queue = slices.DeleteFunc(p.queue, func(s *Session) bool {
@@ -223,8 +223,8 @@ func (p *pager) deliver(r request, pages []Page) {
 			s.history.dismiss() // it waits, or has dropped what this page follows
 		case s.redactedAfter(r.known.ID):
 			s.history.dismiss() // the page may have been read before, and will be asked for again
-		case r.rewinds != h.rewinds:
-			s.history.dismiss() // it may end at a position of before
+		case r.era != h.era:
+			s.history.dismiss() // it may have been read before a loss
 		case reset == nil:
 			page.owner = s.owner()
 			s.history.arrive(page)

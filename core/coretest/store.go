@@ -18,8 +18,6 @@ import (
 // ErrLost is what a broken connection answers.
 var ErrLost = errors.New("the connection is lost")
 
-// errReplaced is what reads up to a position answer that the table has not come to: it was restored.
-
 const (
 	// safetyPause is how long a follower waits for a ring before it reads unasked.
 	safetyPause = time.Second
