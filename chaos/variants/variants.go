@@ -48,7 +48,7 @@ var variants = []variant{
 	{"a redaction leaves the recent events", "redact.go", "\t\tt.forget(id)\n", ""},
 	{"a redaction leaves the pages at hand", "redact.go", "\t\t\tf.session.history.drop()\n", ""},
 	{"a page that was read before a redaction is delivered", "pager.go", "case s.redactedAfter(r.known.ID):", "case false:"},
-	{"a redaction is remembered when the database goes back", "follow.go", "nil, newest, min(t.redacted, newest), 0", "nil, newest, t.redacted, 0"},
+	{"a redaction is remembered when the database goes back", "follow.go", "nil, newest, min(t.redacted, newest), nil", "nil, newest, t.redacted, nil"},
 	{"a reset is counted and not told", "pager.go", "\t\t\t\ts.failure = reset\n", ""},
 	{"a page arrives and wakes nobody", "pager.go", "\t\ts.wake()\n\t}\n\tp.queue = slices.Insert(p.queue, 0, again...)", "\t}\n\tp.queue = slices.Insert(p.queue, 0, again...)"},
 	{"sessions that a read left out are not asked for again", "pager.go", "again = append(again, s)", "again = append(again, s)[:0]"},
