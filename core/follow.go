@@ -198,7 +198,7 @@ func (h *Hub) readOnce(ctx context.Context, f Follower, held *heldBack) (more bo
 			return true, nil
 		}
 	}
-	h.marks.add(r.Mark, time.Now())
+	h.mark(r.Mark)
 	position, wanted := r.Position, h.wanted(r.Events)
 	filled, err := h.fillPayloads(ctx, f, wanted)
 	if err != nil {
@@ -212,6 +212,13 @@ func (h *Hub) readOnce(ctx context.Context, f Follower, held *heldBack) (more bo
 	h.wakeAll(h.publish(wanted, position))
 	h.observe(r, held)
 	return r.More, nil
+}
+
+// mark notes how far the table was read.
+func (h *Hub) mark(m Mark) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.marks.add(m, time.Now())
 }
 
 // isSuspicious reports, once, that a page was found to be of another table than what was read before. It may have come over

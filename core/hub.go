@@ -45,11 +45,11 @@ type Hub struct {
 
 	// Owned by Run.
 	waking []*Session // what publish returned last, for its memory
-	marks  marks      // of what was read
 
 	mu sync.Mutex
 	// All below is guarded by mu.
 	position  int64 // the newest position read; every tail is complete up to it
+	marks     marks // of what was read; Run alone changes them, and reads them without the mutex
 	tails     map[string]*tail
 	addresses []string  // the keys of tails while they are few, nil after a change
 	leaving   []leaving // about in the order of since; a tail stands here at most once
