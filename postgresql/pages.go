@@ -270,10 +270,12 @@ func mergeParts(parts []part, queries []core.PageQuery, pages []core.Page) {
 }
 
 // selectAmended tells which events of $1 a later one of the same address amends that is settled, up to $2. The ids are
-// taken one by one, because a hash index does not take a list.
+// taken one by one, because a hash index does not take a list, and each once, however many amend it. OFFSET keeps
+// PostgreSQL from going by the primary key.
 const selectAmended = `
-	select e.id from pg_catalog.unnest($1::bigint[]) n join events a on a.amends = n join events e on e.id = n
-	where a.id <= $2 and a.id > n and a.subscriber::text = e.subscriber::text`
+	select e.id from pg_catalog.unnest($1::bigint[]) n join events e on e.id = n cross join lateral (
+		select from (select id, subscriber from events where amends = n offset 0) a
+		where a.id <= $2 and a.id > n and a.subscriber::text = e.subscriber::text limit 1) one`
 
 // dropAmended takes out the events that are amended of the pages that leave them out.
 func dropAmended(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, pages []core.Page, through core.Horizon) error {

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/postgresql/pgtest"
 )
@@ -54,22 +56,48 @@ func TestAReadTouchesLittleMoreThanItDelivers(t *testing.T) {
 			{"the last of those, among the last 10 events", follower(49_990, []string{"toto"}), 1},
 			{"the last event, whoever it is for", follower(49_999, nil), 1},
 		} {
-			store := open(t, dsn)
-			before := query[int64](t, conn, rowsTouched)
-			events, err := test.read(store)
-			if err != nil || len(events) != test.want {
-				t.Fatalf("%s: %d events (%v), want %d", test.what, len(events), err, test.want)
-			}
-			store.Close()
-			for query[int](t, conn, ourConnections) > 0 {
-				continue // until the last has ended, and counted
-			}
-			if version(t, conn) < 15 {
-				time.Sleep(1500 * time.Millisecond) // a process of its own collects the counts, and writes them twice a second
-			}
-			if n := query[int64](t, conn, rowsTouched) - before; n == 0 || n > enough {
+			n := touched(t, dsn, conn, func(store core.Store) {
+				events, err := test.read(store)
+				if err != nil || len(events) != test.want {
+					t.Fatalf("%s: %d events (%v), want %d", test.what, len(events), err, test.want)
+				}
+			})
+			if n == 0 || n > enough {
 				t.Errorf("%s, planned after %q: %d rows and index entries touched, want at most %d", test.what, known, n, enough)
 			}
 		}
+	}
+}
+
+// touched returns how many rows and index entries a read looks at.
+func touched(t *testing.T, dsn string, conn *pgx.Conn, read func(core.Store)) int64 {
+	t.Helper()
+	store := open(t, dsn)
+	before := query[int64](t, conn, rowsTouched)
+	read(store)
+	store.Close()
+	for query[int](t, conn, ourConnections) > 0 {
+		continue // until the last has ended, and counted
+	}
+	if version(t, conn) < 15 {
+		time.Sleep(1500 * time.Millisecond) // a process of its own collects the counts, and writes them twice a second
+	}
+	return query[int64](t, conn, rowsTouched) - before
+}
+
+// Any writer can amend an event as often as it likes.
+func TestAnEventIsLookedUpOnceHoweverManyAmendIt(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	exec(t, conn, `insert into events (type, subscriber, payload, amends) select 'insert', 'toto', '{}', nullif(1, n) from generate_series(1, 2000) n`)
+	n := touched(t, dsn, conn, func(store core.Store) {
+		pages, err := store.Pages(t.Context(), []core.PageQuery{{Addresses: []string{"toto"}, Limit: 20, Current: true}}, core.Mark{})
+		if err != nil || len(pages[0].Events) != 19 {
+			t.Fatalf("%+v (%v), want the 20 events without the first", pages, err)
+		}
+	})
+	if n == 0 || n > 200 {
+		t.Errorf("%d rows and index entries touched, want at most 200", n)
 	}
 }
