@@ -2,6 +2,7 @@
 //
 //	poll            serve
 //	poll health     ask the instance on this machine whether it is ready; exit code 0 or 1
+//	poll version    print the version
 //	poll --help     every setting with its default
 //
 // It needs a PostgreSQL primary with the schema that `stream migrate` makes, and holds one connection to it,
@@ -11,6 +12,7 @@ package main
 import (
 	"errors"
 	"os"
+	"strings"
 
 	"github.com/event-piper/event-piper/cmd/internal/service"
 	"github.com/event-piper/event-piper/core/settings"
@@ -21,18 +23,30 @@ import (
 func main() { os.Exit(service.Exit("poll", os.Stderr, run(os.Args[1:]))) }
 
 func run(args []string) error {
-	probe := len(args) > 0 && args[0] == "health"
-	if probe {
-		args = args[1:]
+	var command string
+	if len(args) > 0 && (args[0] == "--version" || !strings.HasPrefix(args[0], "-")) {
+		command, args = args[0], args[1:]
+	}
+	switch command {
+	case "", "health": // with the settings of the service, below
+	case "version", "--version":
+		return service.PrintVersion(os.Stdout, "poll")
+	case "help":
+		args = []string{"--help"}
+	default:
+		if nearest := settings.Nearest(command, []string{"health", "version", "help"}); nearest != "" {
+			return settings.Usage("unknown command %q: did you mean %s?", command, nearest)
+		}
+		return settings.Usage("unknown command %q: poll help lists them", command)
 	}
 	var c service.Config
-	s := settings.New("poll", "Answers long-polls of events out of PostgreSQL. `poll health` asks a running one whether it is ready.")
+	s := settings.New("poll", "Answers long-polls of events out of PostgreSQL. `poll health` asks a running one whether it is ready, `poll version` prints the version.")
 	c.Define(s, 4001)
 	if err := s.Parse(args, os.Getenv); err != nil {
 		return err
 	}
 	switch {
-	case probe:
+	case command == "health":
 		return service.Probe(&c)
 	case !postgresql.Named(c.DatabaseURL) && !c.Login.Named():
 		return errors.New("DATABASE_URL is not set")

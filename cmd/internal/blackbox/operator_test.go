@@ -397,24 +397,29 @@ func TestCommands(t *testing.T) {
 		t.Errorf("want each event once, got %q", got)
 	}
 	for _, c := range []struct {
-		args []string
-		code int
-		says string
+		program string
+		args    []string
+		code    int
+		says    string
 	}{
-		{[]string{"migrte"}, 2, "did you mean migrate?"},
-		{[]string{"insert", "toto"}, 2, "takes a consumer"},
-		{[]string{"insert", "toto", "x", "{"}, 2, "not JSON"},
-		{[]string{"tail", "toto", "--after", "x"}, 2, "non-negative integer"},
-		{[]string{"tail", "--database-url", dsn}, 2, "takes a consumer"},
-		{[]string{"tail", "toto", "--database-url", "postgres://somebody:s3cret@127.0.0.1:1/nowhere"}, 1, "connection refused"},
-		{[]string{"--version"}, 0, "stream "},
-		{[]string{"version"}, 0, "stream "},
-		{[]string{"help"}, 0, "Usage: stream"},
+		{"stream", []string{"migrte"}, 2, "did you mean migrate?"},
+		{"stream", []string{"insert", "toto"}, 2, "takes a consumer"},
+		{"stream", []string{"insert", "toto", "x", "{"}, 2, "not JSON"},
+		{"stream", []string{"tail", "toto", "--after", "x"}, 2, "non-negative integer"},
+		{"stream", []string{"tail", "--database-url", dsn}, 2, "takes a consumer"},
+		{"stream", []string{"tail", "toto", "--database-url", "postgres://somebody:s3cret@127.0.0.1:1/nowhere"}, 1, "connection refused"},
+		{"stream", []string{"--version"}, 0, "stream "},
+		{"stream", []string{"version"}, 0, "stream "},
+		{"stream", []string{"help"}, 0, "Usage: stream"},
+		{"poll", []string{"helth"}, 2, "did you mean health?"},
+		{"poll", []string{"--version"}, 0, "poll "},
+		{"poll", []string{"version"}, 0, "poll "},
+		{"poll", []string{"help"}, 0, "Usage: poll"},
 	} {
-		q := launch(t, "stream", c.args)
+		q := launch(t, c.program, c.args)
 		q.exit(t, c.code)
 		if said := strings.Join(append(q.stdout.list(), q.stderr.list()...), "\n"); !strings.Contains(said, c.says) {
-			t.Errorf("%q: want %q, got %s", c.args, c.says, said)
+			t.Errorf("%s %q: want %q, got %s", c.program, c.args, c.says, said)
 		}
 	}
 }
