@@ -12,6 +12,14 @@ import (
 	"github.com/event-piper/event-piper/core/coretest"
 )
 
+// readEight inserts eight events, of which the instance remembers the fifth as well as the last.
+func (w *world) readEight() {
+	w.insert("toto", 5)
+	time.Sleep(time.Second)
+	w.insert("toto", 3)
+	synctest.Wait()
+}
+
 // failOver has the instance come back to a database that has lost what is after a position, and passed that again.
 func (w *world) failOver(kept int64, events int) {
 	w.Helper()
@@ -87,10 +95,7 @@ func TestAPollThatComesAfterALossIsTold(t *testing.T) {
 			batch.Release()
 			return batch, reset
 		}
-		w.insert("toto", 5)
-		time.Sleep(time.Second)
-		w.insert("toto", 3)
-		synctest.Wait()
+		w.readEight()
 		w.failOver(5, 6)
 		if _, reset := poll(8, 10); reset == nil || reset.Reason != core.Ahead || reset.Newest != 11 {
 			t.Fatalf("a poll with a cursor of before: %v, want it ahead of 11", reset)
@@ -114,10 +119,7 @@ func TestAPollThatComesAfterALossIsTold(t *testing.T) {
 // What one client of a consumer was told, another was not.
 func TestEachClientOfAConsumerIsToldOfALoss(t *testing.T) {
 	in(t, roomy, func(w *world) {
-		w.insert("toto", 5)
-		time.Sleep(time.Second)
-		w.insert("toto", 3)
-		synctest.Wait()
+		w.readEight()
 		w.failOver(5, 6)
 		first := w.open("toto", 8)
 		first.wantReset("the first client", core.ResetError{Reason: core.Ahead, Newest: 11})
@@ -132,10 +134,7 @@ func TestEachClientOfAConsumerIsToldOfALoss(t *testing.T) {
 // A client may be gone between the answer and its being taken, and come back with the same cursor.
 func TestALossThatIsNotTakenIsToldToTheNext(t *testing.T) {
 	in(t, roomy, func(w *world) {
-		w.insert("toto", 5)
-		time.Sleep(time.Second)
-		w.insert("toto", 3)
-		synctest.Wait()
+		w.readEight()
 		w.failOver(5, 6)
 		first, err := w.hub.Open("toto", 8, nil, func() {})
 		if err != nil {
@@ -233,10 +232,7 @@ func TestAPageThatWasReadBeforeALossIsReadAgain(t *testing.T) {
 // A page may come from the new primary while the instance still is connected to the old one, or to none.
 func TestAPageOfADatabaseThatLostEventsIsNotDelivered(t *testing.T) {
 	in(t, roomy, func(w *world) {
-		w.insert("toto", 5)
-		time.Sleep(time.Second)
-		w.insert("toto", 3)
-		synctest.Wait()
+		w.readEight()
 		w.SetFaults(failing("Follow", "Read"))
 		w.Restore(5)
 		w.insert("toto", 6)
@@ -256,10 +252,7 @@ func TestAPageOfADatabaseThatLostEventsIsNotDelivered(t *testing.T) {
 // What a page says is known to be of another database only when that is noticed.
 func TestAResetOfBeforeALossWasNoticedIsNotTold(t *testing.T) {
 	in(t, roomy, func(w *world) {
-		w.insert("toto", 5)
-		time.Sleep(time.Second)
-		w.insert("toto", 3)
-		synctest.Wait()
+		w.readEight()
 		woken := make(chan struct{}, 100)
 		s, err := w.hub.Open("toto", 6, nil, func() { woken <- struct{}{} })
 		if err != nil {

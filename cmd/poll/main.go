@@ -12,7 +12,6 @@ package main
 import (
 	"errors"
 	"os"
-	"strings"
 
 	"github.com/event-piper/event-piper/cmd/internal/service"
 	"github.com/event-piper/event-piper/core/settings"
@@ -23,21 +22,13 @@ import (
 func main() { os.Exit(service.Exit("poll", os.Stderr, run(os.Args[1:]))) }
 
 func run(args []string) error {
-	var command string
-	if len(args) > 0 && (args[0] == "--version" || !strings.HasPrefix(args[0], "-")) {
-		command, args = args[0], args[1:]
-	}
+	command, args := service.Command(args)
 	switch command {
 	case "", "health": // with the settings of the service, below
-	case "version", "--version":
+	case "version":
 		return service.PrintVersion(os.Stdout, "poll")
-	case "help":
-		args = []string{"--help"}
 	default:
-		if nearest := settings.Nearest(command, []string{"health", "version", "help"}); nearest != "" {
-			return settings.Usage("unknown command %q: did you mean %s?", command, nearest)
-		}
-		return settings.Usage("unknown command %q: poll help lists them", command)
+		return service.UnknownCommand("poll", command, "health", "version", "help")
 	}
 	var c service.Config
 	s := settings.New("poll", "Answers long-polls of events out of PostgreSQL. `poll health` asks a running one whether it is ready, `poll version` prints the version.")

@@ -73,10 +73,7 @@ const devDatabasePort = 15432
 const prefix = "EVENT_PIPER_"
 
 func run(args []string) error {
-	var command string
-	if len(args) > 0 && (args[0] == "--version" || !strings.HasPrefix(args[0], "-")) {
-		command, args = args[0], args[1:]
-	}
+	command, args := service.Command(args)
 	switch command {
 	case "", "migrate", "health": // with the settings of the service, below
 	case "prune":
@@ -87,15 +84,10 @@ func run(args []string) error {
 		return runDoctor(args)
 	case "insert":
 		return runInsert(args)
-	case "version", "--version":
+	case "version":
 		return service.PrintVersion(os.Stdout, "stream")
-	case "help":
-		command, args = "", []string{"--help"}
 	default:
-		if nearest := settings.Nearest(command, []string{"migrate", "health", "prune", "tail", "insert", "doctor", "version", "help"}); nearest != "" {
-			return settings.Usage("unknown command %q: did you mean %s?", command, nearest)
-		}
-		return settings.Usage("unknown command %q: stream help lists them", command)
+		return service.UnknownCommand("stream", command, "migrate", "health", "prune", "tail", "insert", "doctor", "version", "help")
 	}
 	var c config
 	s := settings.New("stream", `Pushes events out of PostgreSQL: Server-Sent Events and long-polling.

@@ -52,7 +52,7 @@ export function start(command, args, env = {}) {
     await ended;
     // Its output is open for as long as anything that it started runs.
     const late = new AbortController();
-    await Promise.race([closed, sleep(60_000, undefined, late).then(() => { throw new Error(`${command} has left something running`); })]);
+    await Promise.race([closed, sleep(20_000, undefined, late).then(() => { throw new Error(`${command} has left something running`); })]);
     late.abort();
   } };
   child.stdout.on('data', text => { program.output += text; });
