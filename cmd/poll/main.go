@@ -21,10 +21,15 @@ import (
 
 func main() { os.Exit(service.Exit("poll", os.Stderr, run(os.Args[1:]))) }
 
+// port is where poll listens unless told otherwise.
+const port = 4001
+
 func run(args []string) error {
 	command, args := service.Command(args)
 	switch command {
-	case "", "health": // with the settings of the service, below
+	case "": // to serve, below
+	case "health":
+		return service.Probe("poll", port, args)
 	case "version":
 		return service.PrintVersion(os.Stdout, "poll")
 	default:
@@ -32,14 +37,11 @@ func run(args []string) error {
 	}
 	var c service.Config
 	s := settings.New("poll", "Answers long-polls of events out of PostgreSQL. `poll health` asks a running one whether it is ready, `poll version` prints the version.")
-	c.Define(s, 4001)
+	c.Define(s, port)
 	if err := s.Parse(args, os.Getenv); err != nil {
 		return err
 	}
-	switch {
-	case command == "health":
-		return service.Probe(&c)
-	case !postgresql.Named(c.DatabaseURL) && !c.Login.Named():
+	if !postgresql.Named(c.DatabaseURL) && !c.Login.Named() {
 		return errors.New("DATABASE_URL is not set")
 	}
 	return service.Run(&c, service.Program{Name: "event-piper poll", Routes: func(s *service.Service) error {

@@ -23,9 +23,12 @@ func runDoctor(args []string) error {
 	s := settings.New("stream doctor", `Looks at the database, if one is named, and at the service at URL and what is in front of it, if one is given.
 The exit code is 1 if there is something to mend.`)
 	s.Takes("[URL]")
+	named := func() bool { return postgresql.Named(database.URL) || login.Named() }
+	s.When(func() bool { return named() || s.Arg(0) == "" })
 	s.Secret(&database.URL, "DATABASE_URL", "PostgreSQL connection string of the service.")
 	s.Secret(&database.ListenURL, "DATABASE_LISTEN_URL", "The same database without a pooler in transaction mode.")
 	login.Define(s, &database.URL, &database.ListenURL)
+	s.When(nil)
 	s.Prefix(prefix)
 	s.String(&c.Consumer, "CONSUMER", "doctor", "Consumer to ask as.")
 	s.Secret(&c.Token, "TOKEN", "Bearer token to send instead, for AUTH=jwt.")
@@ -34,8 +37,7 @@ The exit code is 1 if there is something to mend.`)
 		return err
 	}
 	c.URL = s.Arg(0)
-	named := postgresql.Named(database.URL) || login.Named()
-	if c.URL == "" && !named {
+	if c.URL == "" && !named() {
 		return settings.Usage("doctor takes DATABASE_URL or DATABASE_SECRET_ARN, the URL of a service, or both")
 	}
 	problems := 0
@@ -51,7 +53,7 @@ The exit code is 1 if there is something to mend.`)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second+c.Watch)
 	defer cancel()
-	if named {
+	if named() {
 		database.Name, database.Pagers = "event-piper doctor", 1
 		var err error
 		if database.URL, database.Login, err = login.Open(ctx, database.URL, awsaccount.Find); err != nil {

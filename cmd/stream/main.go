@@ -19,9 +19,7 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -34,7 +32,6 @@ import (
 	"github.com/event-piper/event-piper/core/sse"
 	"github.com/event-piper/event-piper/openapi"
 	"github.com/event-piper/event-piper/postgresql"
-	"github.com/event-piper/event-piper/postgresql/awslogin/awsaccount"
 	"github.com/event-piper/event-piper/postgresql/devdb"
 	"github.com/event-piper/event-piper/postgresql/migrations"
 )
@@ -58,7 +55,7 @@ func (c *config) define(s *settings.Set) {
 	s.Duration(&c.sse.Heartbeat, "HEARTBEAT_INTERVAL", 4*time.Second, settings.Between(10*time.Millisecond, time.Hour), "Silence after which a stream gets a heartbeat, up to a tenth sooner.")
 	s.Duration(&c.sse.WriteTimeout, "WRITE_TIMEOUT", 30*time.Second, settings.Between(10*time.Millisecond, time.Hour), "Time after which a stream ends whose client takes nothing.")
 	s.Duration(&c.sse.Retry, "RETRY", 2*time.Second, settings.Between(time.Millisecond, time.Hour), "About how long clients are told to wait before they reconnect.")
-	c.Define(s, 4000)
+	c.Define(s, servicePort)
 	s.Section("Console")
 	s.Choice(&c.console, "CONSOLE", "auto", []string{"auto", "on", "off"}, "The page /console, which asks nobody who they are, shows all sessions and ends them; auto is on with a development database alone.")
 	s.Section("Development database")
@@ -66,8 +63,11 @@ func (c *config) define(s *settings.Set) {
 	s.Int(&c.dbPort, "DEV_DATABASE_PORT", devDatabasePort, settings.Between(0, 65535), "Its port; a free one if it is taken.")
 }
 
-// devDatabasePort is where the development PostgreSQL listens unless told otherwise.
-const devDatabasePort = 15432
+// servicePort is where the service listens, and devDatabasePort the development PostgreSQL, unless told otherwise.
+const (
+	servicePort     = 4000
+	devDatabasePort = 15432
+)
 
 // prefix begins the environment variables of commands whose names are too common to stand alone.
 const prefix = "EVENT_PIPER_"
@@ -75,7 +75,11 @@ const prefix = "EVENT_PIPER_"
 func run(args []string) error {
 	command, args := service.Command(args)
 	switch command {
-	case "", "migrate", "health": // with the settings of the service, below
+	case "": // to serve, below
+	case "migrate":
+		return runMigrate(args)
+	case "health":
+		return service.Probe("stream", servicePort, args)
 	case "prune":
 		return runPrune(args)
 	case "tail":
@@ -98,17 +102,8 @@ running one whether it is ready, "stream tail" prints events as they come, "stre
 	if err := s.Parse(args, os.Getenv); err != nil {
 		return err
 	}
-	development := !postgresql.Named(c.DatabaseURL) && !c.Login.Named()
-	switch {
-	case command == "health":
-		return service.Probe(&c.Config)
-	case command == "migrate" && development:
-		return errors.New("migrate: DATABASE_URL is not set")
-	case command == "migrate":
-		return c.migrate()
-	}
 	program := service.Program{Name: "event-piper stream", Routes: c.routes}
-	if development {
+	if !postgresql.Named(c.DatabaseURL) && !c.Login.Named() {
 		forgetEnvironment()
 		program.Database = c.startDevelopment
 	}
@@ -139,23 +134,6 @@ func (c *config) routes(s *service.Service) error {
 	}
 	s.Drain = streams.Drain
 	s.Close = streams.Close
-	return nil
-}
-
-func (c *config) migrate() error {
-	dsn, login, err := c.Login.Open(context.Background(), cmp.Or(c.ListenURL, c.DatabaseURL), awsaccount.Find) // it takes a session, too
-	if err != nil {
-		return err
-	}
-	from, to, err := migrations.Apply(context.Background(), dsn, login)
-	if err != nil {
-		return err
-	}
-	if from == to {
-		fmt.Printf("the schema is up to date at version %d\n", to)
-		return nil
-	}
-	fmt.Printf("the schema is at version %d now, it was at %d\n", to, from)
 	return nil
 }
 

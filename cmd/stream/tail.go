@@ -38,6 +38,7 @@ database of DATABASE_URL or, without either, asks the service at http://localhos
 	s.Choice(&c.Format, "FORMAT", "payload", []string{"payload", "event", "cloudevents"}, "What an event's data is.")
 	s.Prefix("")
 	s.Section("Database")
+	s.When(func() bool { return c.URL == "" })
 	s.Secret(&database.databaseURL, "DATABASE_URL", "PostgreSQL connection string; what it leaves out is taken from libpq's PG* variables.")
 	s.Secret(&database.listenURL, "DATABASE_LISTEN_URL", "The same database without a pooler in transaction mode, which is used instead if it is given.")
 	database.login.Define(s, &database.databaseURL, &database.listenURL)

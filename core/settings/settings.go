@@ -26,6 +26,7 @@ type Set struct {
 	args              []string
 	flags             *flag.FlagSet
 	section, prefix   string
+	used              func() bool
 	settings          []*setting
 	checks            []check
 	// failed are the wrong values of flags: the flag package would stop at the first.
@@ -36,12 +37,13 @@ type setting struct {
 	name, flag, section string
 	def, takes, help    string
 	set                 func(string) error
+	used                func() bool // nil is always
 	fromFlag            bool
 }
 
 type check struct {
-	name string
-	run  func() error
+	of  *setting
+	run func() error
 }
 
 // New returns an empty set. The synopsis says in a line or more what the program does.
@@ -61,6 +63,10 @@ func (s *Set) Section(heading string) { s.section = heading }
 // Prefix begins the environment variables of the settings defined after it, not their flags: a name like URL or TYPE alone
 // may be there for some other program.
 func (s *Set) Prefix(prefix string) { s.prefix = prefix }
+
+// When says of the settings defined after it that what is wrong with their variables counts only if used holds, which is
+// asked when all have been read. What is in the environment for another command must not stop one that does not need it.
+func (s *Set) When(used func() bool) { s.used = used }
 
 // Range bounds a value, both ends included.
 type Range[T cmp.Ordered] struct{ Min, Max T }
@@ -124,10 +130,13 @@ func (s *Set) List(p *[]string, name, help string) {
 // Check adds a condition that takes more than one value to decide, tried once all are read. Its error
 // is reported as one of the setting with this environment variable, which must be defined before.
 func (s *Set) Check(name string, condition func() error) {
-	if s.find(name) == nil {
-		panic("settings: a check of " + name + ", which is not defined")
+	for _, d := range s.settings {
+		if d.name == name {
+			s.checks = append(s.checks, check{d, condition})
+			return
+		}
 	}
-	s.checks = append(s.checks, check{name, condition})
+	panic("settings: a check of " + name + ", which is not defined")
 }
 
 func define[T any](s *Set, p *T, name string, def T, shown, takes, help string, parse func(string) (T, bool)) {
@@ -143,7 +152,7 @@ func define[T any](s *Set, p *T, name string, def T, shown, takes, help string, 
 }
 
 func (s *Set) define(d *setting) {
-	d.section = s.section
+	d.section, d.used = s.section, s.used
 	d.flag = strings.ReplaceAll(strings.ToLower(d.name), "_", "-")
 	d.name = s.prefix + d.name
 	s.settings = append(s.settings, d)
@@ -154,15 +163,6 @@ func (s *Set) define(d *setting) {
 		}
 		return nil
 	})
-}
-
-func (s *Set) find(name string) *setting {
-	for _, d := range s.settings {
-		if d.name == name {
-			return d
-		}
-	}
-	return nil
 }
 
 // Parse gives every setting its value. An environment variable that is set but empty counts as not
@@ -183,22 +183,31 @@ func (s *Set) Parse(args []string, getenv func(string) string) error {
 	case len(s.args) > len(s.takes):
 		return &UsageError{fmt.Errorf("unexpected argument %q", s.args[len(s.takes)])}
 	}
-	failed := s.failed
+	wrong := map[*setting]error{}
 	for _, d := range s.settings {
 		v := getenv(d.name)
 		if v == "" || d.fromFlag {
 			continue
 		}
 		if err := d.set(v); err != nil {
-			failed = append(failed, d.failure(err))
+			wrong[d] = d.failure(err)
+		}
+	}
+	failed := s.failed
+	for _, d := range s.settings {
+		if err := wrong[d]; err != nil && d.counts() {
+			failed = append(failed, err)
 		}
 	}
 	if len(failed) > 0 {
 		return errors.Join(failed...) // conditions on wrong values would only confuse
 	}
 	for _, c := range s.checks {
+		if !c.of.counts() {
+			continue
+		}
 		if err := c.run(); err != nil {
-			failed = append(failed, s.find(c.name).failure(err))
+			failed = append(failed, c.of.failure(err))
 		}
 	}
 	return errors.Join(failed...)
@@ -249,6 +258,8 @@ func (s *Set) withHint(err error) error {
 	}
 	return fmt.Errorf("unknown flag %s: --help lists them", name)
 }
+
+func (d *setting) counts() bool { return d.used == nil || d.fromFlag || d.used() }
 
 func (d *setting) failure(err error) error {
 	if d.fromFlag {

@@ -226,3 +226,42 @@ func TestAPrefixIsOfTheVariableAlone(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsNotUsedMayBeWrong(t *testing.T) {
+	parse := func(args []string, variables ...string) error {
+		var url, auth string
+		s := New("stream tail", "Prints events.")
+		s.String(&url, "URL", "", "Where the service is.")
+		s.When(func() bool { return url == "" })
+		s.Choice(&auth, "DATABASE_AUTH", "password", []string{"password", "token"}, "How to sign in.")
+		s.Check("DATABASE_AUTH", func() error {
+			if auth == "token" {
+				return errors.New("a token takes a database")
+			}
+			return nil
+		})
+		return s.Parse(args, func(name string) string {
+			for _, v := range variables {
+				if value, ok := strings.CutPrefix(v, name+"="); ok {
+					return value
+				}
+			}
+			return ""
+		})
+	}
+	for _, value := range []string{"nonsense", "token"} {
+		variable := "DATABASE_AUTH=" + value
+		if err := parse(nil, variable); err == nil {
+			t.Errorf("%s: want it refused where it is used", variable)
+		}
+		if err := parse([]string{"--url", "http://events"}, variable); err != nil {
+			t.Errorf("%s: want it passed over where it is not used, got %v", variable, err)
+		}
+		if err := parse(nil, variable, "URL=http://events"); err != nil {
+			t.Errorf("%s: want it passed over where a variable says that it is not used, got %v", variable, err)
+		}
+		if err := parse([]string{"--url", "http://events", "--database-auth", value}); err == nil {
+			t.Errorf("--database-auth %s: want a wrong flag refused always: somebody has just written it", value)
+		}
+	}
+}

@@ -57,13 +57,7 @@ type Config struct {
 func (c *Config) Define(s *settings.Set, port int) {
 	between := settings.Between[time.Duration]
 
-	s.Section("Server")
-	s.Int(&c.Port, "PORT", port, settings.Between(0, 65535), "TCP port to listen on; 0 picks a free one.")
-	s.String(&c.Address, "ADDRESS", "", "IP address or host name to listen on; unless given all addresses, or loopback alone with a development database.")
-	s.Int(&c.ManagePort, "MANAGE_PORT", 0, settings.Between(0, 65535), "TCP port that /metrics and /manage move to, away from the public, with /manage/sessions and /debug/pprof beside them; over plain HTTP. 0 leaves them where they are, without these two.")
-	s.String(&c.ManageAddress, "MANAGE_ADDRESS", "", "IP address or host name of that port; ADDRESS unless given, and loopback without either.")
-	s.String(&c.TLSCertFile, "TLS_CERT_FILE", "", "PEM file with the certificate chain, for HTTPS; read again when it changes.")
-	s.String(&c.TLSKeyFile, "TLS_KEY_FILE", "", "PEM file with the certificate's private key; read again when it changes.")
+	c.DefineAddress(s, port)
 	s.Duration(&c.LameDuck, "LAME_DUCK", 0, between(0, time.Hour), "On SIGTERM, how long to go on serving while the health check already says not ready.")
 	s.Duration(&c.DrainTime, "DRAIN_TIME", 10*time.Second, between(0, time.Hour), "After that, the time over which open streams and requests are ended.")
 
@@ -76,7 +70,17 @@ func (c *Config) Define(s *settings.Set, port int) {
 	s.Int(&c.RequestRate, "REQUEST_RATE", 0, settings.Between(0, 1_000_000), "Requests per second of one consumer above which they are refused (429); 0 is no limit.")
 
 	c.DefineHandler(s)
+}
 
+// DefineAddress defines the settings that say where the server listens, which is all that a probe of it needs.
+func (c *Config) DefineAddress(s *settings.Set, port int) {
+	s.Section("Server")
+	s.Int(&c.Port, "PORT", port, settings.Between(0, 65535), "TCP port to listen on; 0 picks a free one.")
+	s.String(&c.Address, "ADDRESS", "", "IP address or host name to listen on; unless given all addresses, or loopback alone with a development database.")
+	s.Int(&c.ManagePort, "MANAGE_PORT", 0, settings.Between(0, 65535), "TCP port that /metrics and /manage move to, away from the public, with /manage/sessions and /debug/pprof beside them; over plain HTTP. 0 leaves them where they are, without these two.")
+	s.String(&c.ManageAddress, "MANAGE_ADDRESS", "", "IP address or host name of that port; ADDRESS unless given, and loopback without either.")
+	s.String(&c.TLSCertFile, "TLS_CERT_FILE", "", "PEM file with the certificate chain, for HTTPS; read again when it changes.")
+	s.String(&c.TLSKeyFile, "TLS_KEY_FILE", "", "PEM file with the certificate's private key; read again when it changes.")
 	s.Check("MANAGE_PORT", func() error {
 		if c.ManagePort != 0 && c.ManagePort == c.Port {
 			return fmt.Errorf("takes another port than PORT")

@@ -125,18 +125,24 @@ func OneLine(text string) string {
 	return strings.ReplaceAll(strings.Join(slices.Compact(lines), "; "), ":; ", ": ")
 }
 
-// Probe asks the instance that runs on this machine with these settings whether it is ready.
-func Probe(c *Config) error {
+// Probe is the command health: it asks the instance that runs on this machine with these settings whether it is ready.
+func Probe(program string, port int, args []string) error {
+	var c web.Config
+	s := settings.New(program+" health", "Asks the instance on this machine whether it is ready. The exit code is 0 if it is, else 1.")
+	c.DefineAddress(s, port)
+	if err := s.Parse(args, os.Getenv); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	u := url.URL{Scheme: "http", Host: net.JoinHostPort("localhost", strconv.Itoa(c.Web.Port)), Path: "/manage/health"}
+	u := url.URL{Scheme: "http", Host: net.JoinHostPort("localhost", strconv.Itoa(c.Port)), Path: "/manage/health"}
 	switch {
-	case c.Web.ManagePort != 0:
-		u.Host = net.JoinHostPort(c.Web.ManageHost(), strconv.Itoa(c.Web.ManagePort))
-	case c.Web.Address != "":
-		u.Host = net.JoinHostPort(c.Web.Address, strconv.Itoa(c.Web.Port))
+	case c.ManagePort != 0:
+		u.Host = net.JoinHostPort(c.ManageHost(), strconv.Itoa(c.ManagePort))
+	case c.Address != "":
+		u.Host = net.JoinHostPort(c.Address, strconv.Itoa(c.Port))
 	}
-	if c.Web.TLSCertFile != "" && c.Web.ManagePort == 0 {
+	if c.TLSCertFile != "" && c.ManagePort == 0 {
 		u.Scheme = "https"
 	}
 	return health.Probe(ctx, u.String())
