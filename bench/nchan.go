@@ -60,10 +60,7 @@ func (b *bench) newNchan(ctx context.Context) (r *rig, err error) {
 	if _, err := os.Stat(nchanModule); err != nil {
 		return nil, errNoNchan
 	}
-	address, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
+	address := freeAddress()
 	var config bytes.Buffer
 	err = nchanConfig.Execute(&config, struct{ Module, Dir, Address string }{nchanModule, b.dir, address})
 	if err != nil {

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/event-piper/event-piper/postgresql/devdb"
 )
 
 const streamPackage = "github.com/event-piper/event-piper/cmd/stream"
@@ -40,10 +42,7 @@ type process struct {
 // startStream starts the stream server over a database, with settings on top of its defaults, and returns
 // when it is ready.
 func (b *bench) startStream(ctx context.Context, dsn string, settings ...string) (*process, error) {
-	address, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
+	address := freeAddress()
 	_, port, _ := net.SplitHostPort(address)
 	cmd := exec.CommandContext(ctx, b.stream) //nolint:gosec // what was built before
 	for _, variable := range os.Environ() {
@@ -130,11 +129,4 @@ func (p *process) wait() {
 }
 
 // freeAddress is an address of the loopback interface that nobody listens on.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String(), nil
-}
+func freeAddress() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(devdb.FreePort())) }

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/event-piper/event-piper/postgresql/devdb"
 )
 
 // Pooler starts a PgBouncer in front of a database and returns the DSN that leads through it. Mode is session or
@@ -33,13 +35,7 @@ func Pooler(t testing.TB, dsn, mode string, more ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	_ = listener.Close()
-
+	port := strconv.Itoa(devdb.FreePort())
 	dir, err := os.MkdirTemp("", "event-piper-pgbouncer-") // where another user may look, as below t.TempDir it may not
 	if err != nil {
 		t.Fatal(err)
