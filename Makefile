@@ -207,6 +207,8 @@ lambda: $(TOOLS)/sam/bin/sam ## validate the template, build the function with S
 	$(TOOLS)/sam/bin/cfn-lint template.yaml
 	AWS_DEFAULT_REGION=eu-central-1 SAM_CLI_TELEMETRY=0 $(TOOLS)/sam/bin/sam validate --lint
 	SAM_CLI_TELEMETRY=0 $(TOOLS)/sam/bin/sam build
+	@for file in .aws-sam/build/*/bootstrap; do size=$$(wc -c <$$file); echo "$$file: $$size bytes"; \
+		test $$size -lt 12000000 || { echo "want less than 12,000,000 bytes (docs/performance.md)"; exit 1; }; done
 	$(GO) test ./functions/gateway -count=1
 	$(GO) test ./functions/poll -run '^$$' -bench . -benchtime 20x
 

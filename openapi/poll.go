@@ -1,17 +1,21 @@
 package openapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
-	"github.com/klauspost/compress/gzhttp"
+	"github.com/danielgtaylor/huma/v2/negotiation"
+	"github.com/klauspost/compress/gzip"
 
 	"github.com/event-piper/event-piper/core"
 	"github.com/event-piper/event-piper/core/auth"
@@ -157,14 +161,29 @@ func clientClosed(ctx context.Context) bool {
 	return errors.Is(ctx.Err(), context.Canceled) && errors.Is(context.Cause(ctx), context.Canceled)
 }
 
-// compress is gzip for answers of more than 1 KiB to clients that take it (RFC 9110, section 12.5.3).
-var compress = func() func(http.Handler) http.HandlerFunc {
-	wrap, err := gzhttp.NewWrapper(gzhttp.MinSize(1<<10), gzhttp.EnableZstd(false))
-	if err != nil {
-		panic(err) // the options are constant
+// gzipWriters are kept, because each takes about a megabyte.
+var gzipWriters = sync.Pool{New: func() any { return gzip.NewWriter(io.Discard) }}
+
+// compress returns a body as it is sent: with gzip if it has more than 1 KiB and the client takes it (RFC 9110,
+// section 12.5.3). What middleware for it would do beside that, zstd, makes half a megabyte of each program.
+func compress(body []byte, accept []string, answer http.Header) []byte {
+	answer.Add("Vary", "Accept-Encoding")
+	// The names of codings are case-insensitive (RFC 9110, section 8.4.1). The first choice, which no client names, is
+	// there because SelectQValue returns it even at a weight of 0.
+	taken := negotiation.SelectQValue(strings.ToLower(strings.Join(accept, ",")), []string{"none", "gzip"})
+	if len(body) <= 1<<10 || taken != "gzip" {
+		return body
 	}
-	return wrap
-}()
+	answer.Set("Content-Encoding", "gzip")
+	var compressed bytes.Buffer
+	w := gzipWriters.Get().(*gzip.Writer)
+	defer gzipWriters.Put(w)
+	w.Reset(&compressed)
+	_, _ = w.Write(body) // a buffer takes everything
+	_ = w.Close()
+	w.Reset(io.Discard) // so that the pool keeps no body
+	return compressed.Bytes()
+}
 
 // writeBatch answers with a batch. The deadline is taken back for the connection's next request, and what is
 // buffered must leave before it is. Without a connection behind w there is nothing to wait for.
@@ -183,9 +202,7 @@ func (c Config) writeBatch(ctx huma.Context, batch *core.Batch) {
 	}
 	batch.Events = nil // from now on the body is what waits for the client
 	batch.Built(cap(body))
-	compressed := buffered{ResponseWriter: w}
-	compress(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) })).ServeHTTP(&compressed, r)
-	body = compressed.body
+	body = compress(body, r.Header.Values("Accept-Encoding"), w.Header()) // all of it, so that no writer waits for the client
 	batch.Built(cap(body))
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	conn := http.NewResponseController(w)
@@ -199,18 +216,4 @@ func (c Config) writeBatch(ctx huma.Context, batch *core.Batch) {
 	if conn.Flush() == nil {
 		_ = conn.SetWriteDeadline(time.Time{})
 	}
-}
-
-// buffered takes a body in. An answer is compressed before it is written: what compresses it takes about a megabyte,
-// which would otherwise wait for the client as well.
-type buffered struct {
-	http.ResponseWriter
-	body []byte
-}
-
-func (b *buffered) WriteHeader(int) {}
-
-func (b *buffered) Write(p []byte) (int, error) {
-	b.body = append(b.body, p...)
-	return len(p), nil
 }

@@ -213,7 +213,9 @@ func TestLargeAnswersAreCompressed(t *testing.T) {
 	}{
 		{1000, "gzip", true},
 		{1000, "br;q=1.0, gzip;q=0.8, *;q=0.1", true},
+		{1000, "GZip, identity;q=0.5", true},
 		{1000, "gzip;q=0", false},
+		{1000, "br, gzip; q=0.000", false},
 		{1000, "identity", false},
 		{1000, "zstd, br", false},
 		{3, "gzip", false}, // less than 1 KiB
