@@ -57,7 +57,7 @@ func TestNobodyHasMoreRightsThanIntended(t *testing.T) {
 		"table events_schema_version: nobody else",
 		"trigger events_after_delete on events runs events_after_delete, enabled O",
 		"trigger events_after_truncate on events runs events_after_truncate, enabled O",
-		"trigger events_before_insert on events runs events_before_insert, enabled O",
+		"trigger events_before_insert on events runs events_before_insert, enabled A",
 		"trigger events_before_truncate on events runs events_before_truncate, enabled O",
 		"trigger events_before_update on events runs events_before_update, enabled O",
 		"view events_present: SELECT",

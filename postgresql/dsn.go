@@ -31,6 +31,8 @@ type target struct {
 	newer func(*SchemaError)
 	// login, if set, gives the user and the password.
 	login Login
+	// deaf is shared by the connections that are made for this target.
+	deaf *deafness
 }
 
 type parameter struct{ name, value string }
@@ -45,7 +47,7 @@ func parseDSN(setting, dsn, application string) (*target, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", setting, withoutSecrets(err))
 	}
-	t := &target{ConnConfig: c}
+	t := &target{ConnConfig: c, deaf: new(deafness)}
 	if strings.Contains(c.Database, "@") || strings.ContainsAny(c.Host, "@ ") {
 		return nil, fmt.Errorf("%s: an @ after the host: is it part of the password? Write it as %%40, and a slash as %%2F", setting)
 	}

@@ -91,11 +91,19 @@ func examineHistory(ctx context.Context, conn *pgx.Conn, note func(bool, string,
 	var size int64
 	var oldest *time.Time
 	var unreachable bool
+	var above *int64
 	err := conn.QueryRow(ctx, `select pg_total_relation_size('events'),
 		(select case when isfinite("timestamp") then "timestamp" end from events order by id limit 1),
-		exists (select from events where id <= 0)`).Scan(&size, &oldest, &unreachable)
+		exists (select from events where id <= 0),
+		(select id from (select id from events order by id desc limit 1) newest
+			where id > coalesce(pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass), events_position_unused()))`).
+		Scan(&size, &oldest, &unreachable, &above)
 	if unreachable {
 		note(true, "events have ids below 1, which no cursor leads to: their inserts chose ids (overriding system value); delete them and insert them anew")
+	}
+	if above != nil {
+		note(true, "events have ids above the sequence, up to %d: their inserts chose ids, nobody is sent them yet, and an insert that draws one will fail: "+
+			"select setval(pg_get_serial_sequence('events', 'id'), %d)", *above, *above)
 	}
 	switch {
 	case err != nil:

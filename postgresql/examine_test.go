@@ -34,6 +34,14 @@ func TestExamineFindsWhatIsWrong(t *testing.T) {
 	if got := problems(t, dsn); !strings.Contains(got, "ids below 1") {
 		t.Errorf("an event that no cursor leads to: found %q", got)
 	}
+	exec(t, conn, "insert into events (id, type, subscriber, payload) overriding system value values (9, 'insert', 'toto', '1')")
+	if got := problems(t, dsn); !strings.Contains(got, "above the sequence, up to 9") {
+		t.Errorf("an event that is ahead of the sequence: found %q", got)
+	}
+	exec(t, conn, "select setval('events_id_seq', 9)")
+	if got := problems(t, dsn); strings.Contains(got, "above") {
+		t.Errorf("after the cure: found %q", got)
+	}
 	exec(t, conn, "alter table events alter id set cache 50")
 	if got := problems(t, dsn); !strings.Contains(got, "caches 50 ids") {
 		t.Errorf("ids drawn ahead: found %q", got)

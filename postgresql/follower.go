@@ -23,6 +23,7 @@ const maxReadEvents = 2000
 type follower struct {
 	*listener
 	doorbell doorbell
+	listens  bool
 }
 
 // planned is for the few queries of the live end, which are planned once, maybe over an empty table: a plan for each read
@@ -37,10 +38,19 @@ func (s *Store) Follow(ctx context.Context) (core.Follower, error) {
 		return nil, err
 	}
 	f := &follower{listener: l}
-	if _, err := f.Exec(ctx, "listen new_events"); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("listen: %w", err)
+	if l.deaf.lasts() {
+		f.doorbell.refused()
+		return f, nil
 	}
+	if err := f.listen(ctx); err != nil {
+		f.Close()
+		if l.deaf.lasts() && ctx.Err() == nil {
+			s.log.Warn("doing without notifications for a while", "error", err)
+			return s.Follow(ctx)
+		}
+		return nil, err
+	}
+	f.listens = true
 	return f, nil
 }
 
@@ -70,7 +80,7 @@ func (f *follower) Look(ctx context.Context, known []core.Mark) (s core.Standing
 	for i, m := range known {
 		ids[i], stamps[i] = m.ID, stampBytes(m)
 	}
-	err = attend(ctx, heard(f.Conn), liveSilence, func(ctx context.Context) error {
+	err = f.attend(ctx, func(ctx context.Context) error {
 		now, err := readHorizon(ctx, f.Conn)
 		if err != nil {
 			return err
@@ -171,12 +181,21 @@ func (f *follower) FillPayloads(ctx context.Context, events []*core.Event) (int,
 
 // ask sends statements and takes their answers, as long as they keep coming.
 func (f *follower) ask(ctx context.Context, batch *pgx.Batch) error {
-	return attend(ctx, heard(f.Conn), liveSilence, func(ctx context.Context) error { return f.SendBatch(ctx, batch).Close() })
+	return f.attend(ctx, func(ctx context.Context) error { return f.SendBatch(ctx, batch).Close() })
 }
 
 // Wait implements core.Follower: it arms or disarms the doorbell as the traffic asks, and returns when it
 // rings or when it is time to read unasked.
 func (f *follower) Wait(ctx context.Context) error {
+	if !f.listens {
+		if f.deaf.lasts() {
+			return f.rest(ctx)
+		}
+		if err := f.listen(ctx); err != nil {
+			return err
+		}
+		f.listens, f.doorbell = true, doorbell{}
+	}
 	now := time.Now()
 	if f.doorbell.next(now) {
 		if err := f.setDoorbell(ctx); err != nil {
@@ -214,7 +233,8 @@ func (f *follower) setDoorbell(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, doorbellTimeout)
 	defer cancel()
 	var done bool
-	if err := f.QueryRow(ctx, query, int64(doorbellKey)).Scan(&done); err != nil {
+	err := f.unflooded(func() error { return f.QueryRow(ctx, query, int64(doorbellKey)).Scan(&done) })
+	if err != nil {
 		return fmt.Errorf("set the doorbell: %w", err)
 	}
 	if f.doorbell.armed && !done {

@@ -15,6 +15,11 @@ type listener struct {
 	*pgx.Conn
 	server
 	rings int // since await last returned
+
+	deaf       *deafness
+	asked      time.Time // when what has not been answered yet was asked, zero if nothing is
+	unanswered int       // notifications since
+	flooded    bool      // the connection was ended for too many of them
 }
 
 // dial connects to a database that can keep the promise of order and has our schema.
@@ -38,11 +43,11 @@ func dial(ctx context.Context, t *target, session bool, more ...parameter) (*lis
 
 // reach connects. To listen, or to lock, takes a session of its own.
 func reach(ctx context.Context, t *target, session bool, more ...parameter) (*listener, error) {
-	l := new(listener)
+	l := &listener{deaf: t.deaf}
 	counting := *t
 	counting.ConnConfig = t.Copy()
 	// pgx would keep every notification for whoever asks; all that matters is that there was one.
-	counting.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { l.rings++ }
+	counting.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { l.rang() }
 	var err error
 	if l.Conn, l.server, err = counting.connect(ctx); err != nil {
 		return nil, err

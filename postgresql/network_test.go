@@ -20,13 +20,29 @@ import (
 type network struct {
 	dsn string // that leads through it
 
-	mu    sync.Mutex
-	lost  bool
-	conns []net.Conn
-	made  chan struct{} // gets one for each connection, while there is room
+	mu   sync.Mutex
+	lost bool
+	made chan struct{} // gets one for each connection, while there is room
 }
 
 func newNetwork(t *testing.T, dsn string, pause time.Duration) *network {
+	t.Helper()
+	n := &network{made: make(chan struct{}, 1000)}
+	n.dsn = between(t, dsn, func(client, server net.Conn) {
+		select {
+		case n.made <- struct{}{}:
+		default:
+		}
+		var both sync.WaitGroup
+		both.Go(func() { n.pass(server, client, 0) })
+		both.Go(func() { n.pass(client, server, pause) })
+		both.Wait()
+	})
+	return n
+}
+
+// between returns a DSN whose connections are led to the database by handle, which returns when they are closed.
+func between(t *testing.T, dsn string, handle func(client, server net.Conn)) string {
 	t.Helper()
 	u, err := url.Parse(dsn)
 	if err != nil {
@@ -36,10 +52,10 @@ func newNetwork(t *testing.T, dsn string, pause time.Duration) *network {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &network{made: make(chan struct{}, 1000)}
 	database := u.Host
 	u.Host = listener.Addr().String()
-	n.dsn = u.String()
+	var mu sync.Mutex
+	var open []net.Conn // guarded by mu
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
@@ -52,27 +68,22 @@ func newNetwork(t *testing.T, dsn string, pause time.Duration) *network {
 				_ = client.Close()
 				continue
 			}
-			n.mu.Lock()
-			n.conns = append(n.conns, client, server)
-			n.mu.Unlock()
-			running.Go(func() { n.pass(server, client, 0) })
-			running.Go(func() { n.pass(client, server, pause) })
-			select {
-			case n.made <- struct{}{}:
-			default:
-			}
+			mu.Lock()
+			open = append(open, client, server)
+			mu.Unlock()
+			running.Go(func() { handle(client, server) })
 		}
 	})
 	t.Cleanup(func() {
 		_ = listener.Close()
-		n.mu.Lock()
-		for _, c := range n.conns {
+		mu.Lock()
+		for _, c := range open {
 			_ = c.Close()
 		}
-		n.mu.Unlock()
+		mu.Unlock()
 		running.Wait()
 	})
-	return n
+	return u.String()
 }
 
 // pass copies until the end. A connection over which something was lost stays silent for ever.

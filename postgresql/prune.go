@@ -130,18 +130,26 @@ func (p *pruner) batch(ctx context.Context) (deleted Pruned, more bool, err erro
 	if err != nil || last == 0 {
 		return deleted, more, err
 	}
-	for failures := 0; ; failures++ {
-		err := p.conn.QueryRow(ctx, `
+	err = p.persist(ctx, func() error {
+		return p.conn.QueryRow(ctx, `
 			with gone as (
 				delete from events where id > $1 and id <= $2 returning pg_catalog.pg_column_size(payload) as bytes
 			)
 			select count(*), coalesce(sum(bytes), 0) from gone`, p.from, last).Scan(&deleted.Events, &deleted.Bytes)
-		if err == nil {
-			deleted.Through, p.from = last, last
-			return deleted, more, nil
-		}
-		if ctx.Err() != nil || !mayRetry(err) {
-			return Pruned{}, false, fmt.Errorf("delete the events through %d: %w", last, err)
+	})
+	if err != nil {
+		return Pruned{}, false, fmt.Errorf("delete the events through %d: %w", last, err)
+	}
+	deleted.Through, p.from = last, last
+	return deleted, more, nil
+}
+
+// persist runs a transaction again for as long as others are why it fails.
+func (p *pruner) persist(ctx context.Context, transaction func() error) error {
+	for failures := 0; ; failures++ {
+		err := transaction()
+		if err == nil || ctx.Err() != nil || !mayRetry(err) {
+			return err
 		}
 		wait := min(pruneLockTimeout<<min(failures, 10), maxPrunePause)
 		p.log.Info("cannot prune now, somebody holds a lock", "error", err, "retry_in", wait)
@@ -152,15 +160,18 @@ func (p *pruner) batch(ctx context.Context) (deleted Pruned, more bool, err erro
 // forget makes one mark of the oldest, if there are too many. A consumer's own mark stays exact: who has no event at or below
 // the watermark, and hence above the common mark, can lose only later ones.
 func (p *pruner) forget(ctx context.Context) error {
-	_, err := p.conn.Exec(ctx, `
-		with gone as (
-			delete from events_pruned p
-			where subscriber <> '' and through <= $1 and through < (select through from events_pruned order by through desc offset $2 - 1 limit 1)
-				and not exists (select from events e where e.subscriber::text = p.subscriber)
-			returning through
-		)
-		insert into events_pruned as p (subscriber, through) select '', max(through) from gone having count(*) > 0
-		on conflict (subscriber) do update set through = greatest(p.through, excluded.through)`, p.watermark, maxMarks)
+	err := p.persist(ctx, func() error {
+		_, err := p.conn.Exec(ctx, `
+			with gone as (
+				delete from events_pruned p
+				where subscriber <> '' and through <= $1 and through < (select through from events_pruned order by through desc offset $2 - 1 limit 1)
+					and not exists (select from events e where e.subscriber::text = p.subscriber)
+				returning through
+			)
+			insert into events_pruned as p (subscriber, through) select '', max(through) from gone having count(*) > 0
+			on conflict (subscriber) do update set through = greatest(p.through, excluded.through)`, p.watermark, maxMarks)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("make one mark of the oldest: %w", err)
 	}

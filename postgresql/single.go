@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/event-piper/event-piper/core"
 )
@@ -64,7 +65,7 @@ type single struct {
 
 // Horizon implements core.Connection.
 func (s *single) Horizon(ctx context.Context) (h core.Horizon, err error) {
-	err = attend(ctx, heard(s.Conn), liveSilence, func(ctx context.Context) error {
+	err = s.attend(ctx, func(ctx context.Context) error {
 		h, err = readHorizon(ctx, s.Conn)
 		return err
 	})
@@ -74,7 +75,7 @@ func (s *single) Horizon(ctx context.Context) (h core.Horizon, err error) {
 // Page implements core.Connection.
 func (s *single) Page(ctx context.Context, q core.PageQuery, through core.Horizon) (core.Page, error) {
 	var pages []core.Page
-	err := attend(ctx, heard(s.Conn), liveSilence, func(ctx context.Context) (err error) {
+	err := s.attend(ctx, func(ctx context.Context) (err error) {
 		pages, err = readPages(ctx, s.Conn, []core.PageQuery{q}, through, core.Mark{}, s.maxPayload)
 		return err
 	})
@@ -102,6 +103,10 @@ type ringing struct {
 // Arm implements core.Connection.
 func (r *ringing) Arm(ctx context.Context) error {
 	r.doorbell = doorbell{started: true, armed: true, unsettled: true}
+	if r.deaf.lasts() {
+		r.doorbell.refused()
+		return nil
+	}
 	armed, err := r.exec(ctx, "listen new_events; select pg_try_advisory_lock_shared(%d)")
 	if err == nil && !armed {
 		r.doorbell.refused()
@@ -111,7 +116,11 @@ func (r *ringing) Arm(ctx context.Context) error {
 
 // exec runs two statements, and reports whether the second, about the doorbell's lock, has done what it says.
 func (r *ringing) exec(ctx context.Context, format string) (done bool, err error) {
-	results, err := r.PgConn().Exec(ctx, fmt.Sprintf(format, int64(doorbellKey))).ReadAll()
+	var results []*pgconn.Result
+	err = r.unflooded(func() error {
+		results, err = r.PgConn().Exec(ctx, fmt.Sprintf(format, int64(doorbellKey))).ReadAll()
+		return err
+	})
 	if err != nil {
 		return false, err
 	}

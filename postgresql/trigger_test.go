@@ -131,6 +131,22 @@ func TestASettingOfTheWriterDoesNotHideIt(t *testing.T) {
 	}
 }
 
+// Loaders, and tools that replicate, turn off the triggers that are not told to run always.
+func TestAWriterThatIsAReplicaIsSeen(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	exec(t, conn, "set session_replication_role = replica")
+	exec(t, conn, "begin; "+insert)
+	exec(t, connect(t, dsn), insert)
+	r, err := follow(t, dsn).Read(t.Context(), 0, []string{"toto"})
+	if err != nil || r.Writers != 1 || r.Watermark != 0 || len(r.Events) != 0 {
+		t.Errorf("beside an open transaction: %d events, %d writers, watermark %d (%v), want none, one, and 0",
+			len(r.Events), r.Writers, r.Watermark, err)
+	}
+	exec(t, conn, "commit")
+}
+
 func TestASavepointReleasesTheWritersLockAndTheNextInsertTakesItAgain(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.New(t)

@@ -68,7 +68,7 @@ func runPrune(args []string) error {
 		case p.every == 0:
 			return err
 		case err != nil:
-			log.Error("cannot prune now", "error", err, "again_in", p.every)
+			log.Warn("cannot prune now", "error", err, "again_in", p.every)
 		}
 		select {
 		case <-time.After(p.every):
@@ -98,6 +98,8 @@ func (p *pruning) once(ctx context.Context, log *slog.Logger) error {
 		log.Info("nothing pruned", "reason", err)
 		return nil
 	}
-	log.Info("pruned", "events", done.Events, "bytes", done.Bytes, "through", done.Through, "took", time.Since(start).Round(time.Millisecond))
+	if err == nil || done.Events > 0 {
+		log.Info("pruned", "events", done.Events, "bytes", done.Bytes, "through", done.Through, "took", time.Since(start).Round(time.Millisecond))
+	}
 	return err
 }

@@ -114,6 +114,9 @@ end $migration$;
 create trigger events_before_insert before insert on events
     for each statement execute function events_before_insert();
 
+-- Also in sessions whose session_replication_role is replica, which loaders and tools that replicate set.
+alter table events enable always trigger events_before_insert;
+
 revoke execute on function events_before_insert() from public;
 
 -- The writers in flight: what each one's lock says, and the process id of its backend, null for a prepared transaction.

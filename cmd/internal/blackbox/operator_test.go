@@ -236,6 +236,19 @@ func TestPrune(t *testing.T) {
 	forever.signal(t, syscall.SIGTERM)
 	forever.exit(t, 0)
 
+	db.exec(t, "select pg_advisory_lock(x'4552000000000000'::bigint)") // as another worker does
+	second := launch(t, "stream", []string{"prune", "--older-than", "24h"}, "DATABASE_URL="+dsn)
+	second.awaitLog(t, "nothing pruned")
+	second.exit(t, 0)
+
+	empty := pgtest.Empty(t)
+	early := launch(t, "stream", []string{"prune", "--older-than", "24h", "--every", "10ms"}, "DATABASE_URL="+empty)
+	early.awaitLog(t, "cannot prune now")
+	launch(t, "stream", []string{"migrate"}, "DATABASE_URL="+empty).exit(t, 0)
+	early.awaitLog(t, "pruned")
+	early.signal(t, syscall.SIGTERM)
+	early.exit(t, 0)
+
 	ageless := launch(t, "stream", []string{"prune"}, "DATABASE_URL="+dsn)
 	ageless.exit(t, 1)
 	wantOneLine(t, ageless.stderr, "stream: ", "OLDER_THAN")
