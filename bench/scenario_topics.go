@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // topics compares what reaches consumers by topics with what is addressed to each: live, idle and in a replay.
@@ -22,7 +24,10 @@ func topics(ctx context.Context, b *bench) error {
 	if err := b.idleFollowers(ctx); err != nil {
 		return err
 	}
-	return b.replayTopics(ctx)
+	if err := b.replayTopics(ctx); err != nil {
+		return err
+	}
+	return b.returningFollowers(ctx)
 }
 
 // follow measures one number of sessions that receive the same: as followers of a topic, as sessions of one
@@ -200,4 +205,89 @@ func (b *bench) replayTopics(ctx context.Context) error {
 	}
 	t.print(b.out)
 	return nil
+}
+
+// returningFollowers has many followers of one topic come back at once, each of whom has missed the same of the topic
+// and a little of its own.
+func (b *bench) returningFollowers(ctx context.Context) error {
+	followers := 2_000
+	if b.short {
+		followers = 500
+	}
+	t := newTable(fmt.Sprintf("topics: %s followers of one come back at once, to its events and to two of their own",
+		grouped(int64(followers))),
+		append([]string{"events, bytes each", "all have all", "rows read", "server peak RSS"}, spentHeader...)...)
+	for _, missed := range []struct{ events, size int }{{500, 200}, {500, 900}, {100, 4_000}} {
+		r, err := b.newRig(ctx)
+		if err != nil {
+			return err
+		}
+		err = r.returningFollowers(ctx, t, followers, missed.events, missed.size)
+		r.close(ctx)
+		if err != nil {
+			return err
+		}
+	}
+	t.print(b.out)
+	return nil
+}
+
+func (r *rig) returningFollowers(ctx context.Context, t *table, followers, events, size int) error {
+	for range 2 {
+		err := execute(ctx, r.dsn, fmt.Sprintf(`
+			insert into events (type, timestamp, subscriber, payload)
+			select 'insert', now(), 'team', json_build_object('p', left((
+				select string_agg(md5(n::text || i), '') from generate_series(0, %[2]d / 32) i), %[2]d - 10))
+			from generate_series(1, %[1]d / 2) n;
+			insert into events (type, timestamp, subscriber, payload)
+			select 'insert', now(), 'c' || n, '{}' from generate_series(0, %[3]d - 1) n`, events, size, followers))
+		if err != nil {
+			return fmt.Errorf("insert what they missed: %w", err)
+		}
+	}
+	if err := execute(ctx, r.dsn, "vacuum analyze events"); err != nil {
+		return err
+	}
+	before, err := r.rowsRead(ctx)
+	if err != nil {
+		return err
+	}
+	o := r.each(followers)
+	o.Topics, o.Cursor = "team", 0
+	start := r.used()
+	if _, err := r.generator.open(o); err != nil {
+		return err
+	}
+	wanted := int64(followers * (events + 2))
+	a, err := r.generator.await(0, wanted, 2*time.Minute)
+	if err != nil {
+		return err
+	}
+	if err := a.check(wanted); err != nil {
+		return err
+	}
+	s := r.used().since(start)
+	_, peak := memory(r.server.pid())
+	if err := sleep(ctx, 2*time.Second); err != nil { // a connection tells what it has read within a second
+		return err
+	}
+	after, err := r.rowsRead(ctx)
+	if err != nil {
+		return err
+	}
+	t.row(append([]any{
+		fmt.Sprintf("%d, %s", events, grouped(int64(size))), time.Duration(s.wall * float64(time.Second)), after - before, megabytes(peak),
+	}, s.cells()...)...)
+	return nil
+}
+
+// rowsRead is how many rows of events PostgreSQL has looked up in its indexes, as far as connections have told.
+func (r *rig) rowsRead(ctx context.Context) (n int64, err error) {
+	conn, err := pgx.Connect(ctx, r.dsn)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	err = conn.QueryRow(ctx, "select coalesce(idx_tup_fetch, 0) from pg_stat_user_tables where relname = 'events'").Scan(&n)
+	return n, err
 }

@@ -27,13 +27,7 @@ type buffer struct {
 	freed func() // called when something was let go
 }
 
-// read counts n more bytes of pages for a consumer, or fewer if n is negative.
-func (b *buffer) read(owner *tail, n int) {
-	owner.read += n
-	b.add(n)
-}
-
-// keep does the same for what its readers keep.
+// keep counts n more bytes that a consumer's readers keep, or fewer if n is negative.
 func (b *buffer) keep(owner *tail, n int) {
 	owner.kept += n
 	b.add(n)
@@ -91,14 +85,21 @@ func (b *buffer) unpin(e *Event) {
 	}
 }
 
-// hold counts a page for one more session. Sessions that asked for the same page share it.
+// hold counts a page for one more session. Sessions that asked for the same page share it. Pages of several consumers
+// may share events: these count once in all, and for each consumer.
 func (b *buffer) hold(page *Page) {
-	if page.holders++; page.holders == 1 {
-		for _, e := range page.Events {
-			page.bytes += weight(e)
-		}
-		b.read(page.owner, page.bytes)
+	if page.holders++; page.holders > 1 {
+		return
 	}
+	n := 0
+	for _, e := range page.Events {
+		page.bytes += weight(e)
+		if e.pages++; e.pages == 1 {
+			n += weight(e)
+		}
+	}
+	page.owner.read += page.bytes
+	b.add(n)
 }
 
 // release lets a session's part of a page go, if there is one.
@@ -106,9 +107,17 @@ func (b *buffer) release(page *Page) {
 	if page == nil {
 		return
 	}
-	if page.holders--; page.holders == 0 {
-		b.read(page.owner, -page.bytes)
+	if page.holders--; page.holders > 0 {
+		return
 	}
+	n := 0
+	for _, e := range page.Events {
+		if e.pages--; e.pages == 0 {
+			n += weight(e)
+		}
+	}
+	page.owner.read -= page.bytes
+	b.add(-n)
 }
 
 // weight estimates the memory that an event takes with its encoding.

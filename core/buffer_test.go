@@ -236,6 +236,44 @@ func TestSessionsThatAskForTheSameShareAPage(t *testing.T) {
 	})
 }
 
+// Followers of a topic have its events in their pages, together with their own.
+func TestAnEventOnPagesOfManyCountsOnce(t *testing.T) {
+	in(t, cramped(), func(w *world) {
+		w.Insert("team", "insert", large(1<<18))
+		w.insert("titi", 1)
+		synctest.Wait()
+		sessions := make([]*core.Session, 20)
+		for i := range sessions {
+			s, err := w.hub.Open(fmt.Sprint("consumer-", i), core.FromStart, nil, func() {}, "team")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			sessions[i] = s
+		}
+		release := make(chan struct{})
+		w.SetFaults(held("Pages", release))
+		for _, s := range sessions {
+			_, _ = s.Take(nil, 1, 1) // asks
+		}
+		close(release)
+		synctest.Wait()
+		// The first reader of history began with the first, and the other with those that had come until then.
+		if bytes := w.hub.Stats().BufferBytes; bytes < 1<<19 || bytes > 3<<20 {
+			t.Errorf("%d bytes are held of an event of 512 KB, encoding included, that 20 have on their pages, want it once for each read", bytes)
+		}
+		for i, s := range sessions {
+			if events, err := s.Take(nil, 10, 2<<20); len(events) != 1 || err != nil {
+				t.Errorf("session %d took %d events (%v), want the one", i, len(events), err)
+			}
+			_, _ = s.Take(nil, 1, 1) // it is written
+		}
+		if bytes := w.hub.Stats().BufferBytes; bytes != 0 {
+			t.Errorf("%d bytes are held in the end, want none", bytes)
+		}
+	})
+}
+
 // One damaged row must not keep the history of others from being read with it.
 func TestAPageThatCannotBeReadFailsItsSessionsAlone(t *testing.T) {
 	in(t, roomy, func(w *world) {

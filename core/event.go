@@ -41,7 +41,9 @@ type Event struct {
 		bytes []byte
 	}
 
-	// Guarded by the hub's mutex: how many sessions keep the encoding, and for which consumer it is counted.
+	// Guarded by the hub's mutex: how many pages that are held have the event, how many sessions keep the encoding, and
+	// for which consumer that is counted.
+	pages   int32
 	keepers int32
 	keeper  *tail
 }

@@ -11,7 +11,7 @@ type Store interface {
 	// leaves out, because the payloads of the others already are as large as it takes at a time, is to be asked
 	// again. Known is a position that a follower has read to, or none: what was settled then is not withheld now, and
 	// history may end there. Without the event that was there, if it has a stamp, the error is ErrReplaced. One that is
-	// ErrUnreadable is the fault of some of the queries: others can be answered.
+	// ErrUnreadable is the fault of some of the queries: others can be answered. Pages may have events in common.
 	Pages(ctx context.Context, queries []PageQuery, known Mark) ([]Page, error)
 
 	// Follow connects to the live end. An event committed after Follow has returned ends a later Wait.

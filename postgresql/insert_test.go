@@ -240,7 +240,11 @@ func TestPagesOfALongReplayAreBounded(t *testing.T) {
 			store := open(t, dsn)
 			n := 0
 			for cursor, more := int64(0), true; more; {
-				pages, err := store.Pages(t.Context(), slices.Repeat([]core.PageQuery{{Addresses: []string{"toto"}, After: cursor, Limit: 1000}}, 4), core.Mark{})
+				queries := slices.Repeat([]core.PageQuery{{Addresses: []string{"toto"}, After: cursor}}, 4)
+				for i := range queries {
+					queries[i].Limit = 1000 - i // or they would share what is read
+				}
+				pages, err := store.Pages(t.Context(), queries, core.Mark{})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -84,50 +85,68 @@ const (
 // maxLooked bounds the events that a read looks at, in all, for pages of some types: it keeps others waiting.
 const maxLooked = 20_000
 
-// part is what a query asks of one of its addresses.
+// part is what queries ask of one address. Followers of a topic ask the same of it, which is read once for all of them.
 type part struct {
-	query  int // its index
-	most   int
+	asked
+	types  core.Types
 	events []*core.Event
 	// through is up to where events is complete, and more whether there are more after it.
 	through int64
 	more    bool
+	// pruned is how far retention has deleted of the address.
+	pruned int64
 }
 
-// parts splits queries by their addresses. Together those of a query bring little more than it asks for.
-func parts(queries []core.PageQuery) []part {
-	var parts []part
+// asked tells parts apart.
+type asked struct {
+	address string
+	after   int64
+	most    int
+	list    string // of the types, in lines
+}
+
+// parts splits queries by their addresses, and returns what is to be read and which of it is for which query. Together
+// those of a query bring little more than it asks for.
+func parts(queries []core.PageQuery) (parts []part, of [][]int) {
+	known := map[asked]int{}
+	of = make([][]int, len(queries))
 	for i, q := range queries {
-		most := q.Limit
+		a := asked{after: q.After, most: q.Limit, list: strings.Join(q.Types, "\n")}
 		if n := len(q.Addresses); n > 1 {
-			most = min(most, max(16, most/n))
+			a.most = min(a.most, max(16, a.most/n))
 		}
-		for range q.Addresses {
-			parts = append(parts, part{query: i, most: most})
+		of[i] = make([]int, len(q.Addresses))
+		for j, address := range q.Addresses {
+			a.address = address
+			n, ok := known[a]
+			if !ok {
+				n = len(parts)
+				known[a] = n
+				parts = append(parts, part{asked: a, types: q.Types})
+			}
+			of[i][j] = n
 		}
 	}
-	return parts
+	return parts, of
 }
 
 // readPages reads as Store.Pages promises, up to the given horizon, in one round trip while payloads are small.
 func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, through core.Horizon, known core.Mark, maxPayload int) ([]core.Page, error) {
-	parts := parts(queries)
-	addresses := make([]string, 0, len(parts))
+	parts, of := parts(queries)
+	addresses := make([]string, len(parts))
 	cursors := make([]int64, len(parts))
 	limits := make([]int32, len(parts))
 	types := make([]*string, len(parts))
 	typed := false
-	for i, p := range parts {
-		q := queries[p.query]
-		cursors[i], limits[i] = q.After, int32(p.most) //nolint:gosec // bounded by the pager
-		if len(q.Types) > 0 {
-			list := strings.Join(q.Types, "\n")
-			types[i], typed = &list, true
+	for i := range parts {
+		p := &parts[i]
+		addresses[i], cursors[i], limits[i] = p.address, p.after, int32(p.most) //nolint:gosec // bounded by the pager
+		if p.list != "" {
+			types[i], typed = &p.list, true
 		}
 	}
 	pages := make([]core.Page, len(queries))
 	for i, q := range queries {
-		addresses = append(addresses, q.Addresses...)
 		pages[i] = core.Page{Next: max(q.After, through.Newest), Newest: through.Newest}
 	}
 	if known.Stamp == 0 {
@@ -142,9 +161,9 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 		batch.Queue(selectPruned, addresses).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				v := rows.RawValues()
-				page := &pages[parts[bigint(v[0])-1].query]
+				p := &parts[bigint(v[0])-1]
 				// An event above the watermark can have been deleted, but is no position to go on from.
-				page.Pruned = max(page.Pruned, min(bigint(v[1]), through.Newest))
+				p.pruned = max(p.pruned, min(bigint(v[1]), through.Newest))
 			}
 			return rows.Err()
 		})
@@ -153,7 +172,7 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 	}
 
 	err := send(func(batch *pgx.Batch) {
-		collect := func(rows pgx.Rows) error { return collectParts(rows, queries, parts) }
+		collect := func(rows pgx.Rows) error { return collectParts(rows, parts) }
 		if typed {
 			looked := max(maxLooked/len(parts), 100)
 			batch.Queue(selectTypedPages, addresses, cursors, limits, through.Watermark, types, int64(looked)).Query(collect)
@@ -164,7 +183,7 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 	if err != nil {
 		return nil, fmt.Errorf("read pages: %w", unreadable(err))
 	}
-	mergeParts(parts, queries, pages)
+	mergeParts(parts, of, queries, pages)
 	if err := dropAmended(ctx, conn, queries, pages, through); err != nil {
 		return nil, fmt.Errorf("read what is amended: %w", unreadable(err))
 	}
@@ -177,7 +196,7 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 			return nil, fmt.Errorf("read the large payloads of pages: %w", unreadable(err))
 		}
 		if rest := large[filled.done:]; len(rest) > 0 {
-			pages = cutPages(pages, rest[0], filled.stopped)
+			pages = cutPages(pages, rest, filled.stopped)
 		}
 		dropDeleted(pages)
 	}
@@ -190,22 +209,24 @@ func readPages(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, th
 	case !kept:
 		return nil, fmt.Errorf("read pages: %w: the event %d was read, and is another or gone", core.ErrReplaced, known.ID)
 	}
-	for i := range pages {
-		pages[i].Ahead = queries[i].After > sequence
+	for i, q := range queries[:len(pages)] {
+		pages[i].Ahead = q.After > sequence
+		for _, n := range of[i] {
+			pages[i].Pruned = max(pages[i].Pruned, parts[n].pruned)
+		}
 	}
 	return pages, nil
 }
 
 // collectParts sorts the rows of selectPages into parts.
-func collectParts(rows pgx.Rows, queries []core.PageQuery, parts []part) error {
+func collectParts(rows pgx.Rows, parts []part) error {
 	var decoder decoder
 	for rows.Next() {
 		v := rows.RawValues()
 		p := &parts[bigint(v[0])-1]
-		q := queries[p.query]
 		if v[5][0] != 0 { // the last that was looked at
 			p.more, p.through = true, bigint(v[1])
-			if !q.Types.Want(string(v[2])) {
+			if !p.types.Want(string(v[2])) {
 				continue
 			}
 		}
@@ -213,45 +234,36 @@ func collectParts(rows pgx.Rows, queries []core.PageQuery, parts []part) error {
 		if err != nil {
 			return err
 		}
+		e.Consumer = p.address
 		p.events = append(p.events, e)
 	}
-	n := 0
-	for _, q := range queries {
-		for _, address := range q.Addresses {
-			p := &parts[n]
-			for _, e := range p.events {
-				e.Consumer = address
-			}
-			slices.SortFunc(p.events, byID)
-			if len(p.events) > p.most {
-				p.events = p.events[:p.most]
-				p.more, p.through = true, p.events[p.most-1].ID
-			}
-			n++
+	for i := range parts {
+		p := &parts[i]
+		slices.SortFunc(p.events, byID)
+		if len(p.events) > p.most {
+			p.events = p.events[:p.most]
+			p.more, p.through = true, p.events[p.most-1].ID
 		}
 	}
 	return rows.Err()
 }
 
-// mergeParts makes pages of their parts: in order, and up to where all parts are complete.
-func mergeParts(parts []part, queries []core.PageQuery, pages []core.Page) {
-	for _, p := range parts {
-		page := &pages[p.query]
-		if p.more {
-			if !page.More || p.through < page.Next {
-				page.Next = p.through
+// mergeParts makes pages of their parts: in order, and up to where all parts are complete. Pages share events, and
+// nothing else.
+func mergeParts(parts []part, of [][]int, queries []core.PageQuery, pages []core.Page) {
+	for i, q := range queries {
+		page := &pages[i]
+		for _, n := range of[i] {
+			p := &parts[n]
+			if p.more {
+				if !page.More || p.through < page.Next {
+					page.Next = p.through
+				}
+				page.More = true
 			}
-			page.More = true
-		}
-		if page.Events == nil {
-			page.Events = p.events
-		} else {
 			page.Events = append(page.Events, p.events...)
 		}
-	}
-	for i := range pages {
-		page := &pages[i]
-		if len(queries[i].Addresses) > 1 {
+		if len(q.Addresses) > 1 {
 			slices.SortFunc(page.Events, byID)
 			if page.More {
 				n, _ := slices.BinarySearchFunc(page.Events, page.Next+1, func(e *core.Event, id int64) int { return cmp.Compare(e.ID, id) })
@@ -263,8 +275,8 @@ func mergeParts(parts []part, queries []core.PageQuery, pages []core.Page) {
 			// repair by setval took the sequence back, to its newest event, in between.
 			page.Next = max(page.Next, page.Events[n-1].ID)
 		}
-		if limit := queries[i].Limit; len(page.Events) > limit {
-			cutPage(page, limit)
+		if len(page.Events) > q.Limit {
+			cutPage(page, q.Limit)
 		}
 	}
 }
@@ -279,21 +291,20 @@ const selectAmended = `
 
 // dropAmended takes out the events that are amended of the pages that leave them out.
 func dropAmended(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, pages []core.Page, through core.Horizon) error {
-	var ids []int64
+	amended := map[int64]bool{} // and whether it is, once it is known
 	for i, q := range queries {
 		if q.Current {
 			for _, e := range pages[i].Events {
-				ids = append(ids, e.ID)
+				amended[e.ID] = false
 			}
 		}
 	}
-	if len(ids) == 0 {
+	if len(amended) == 0 {
 		return nil
 	}
-	amended := map[int64]bool{}
 	var batch pgx.Batch
 	batch.Queue(setPlanner)
-	batch.Queue(selectAmended, ids, through.Watermark).Query(func(rows pgx.Rows) error {
+	batch.Queue(selectAmended, slices.Sorted(maps.Keys(amended)), through.Watermark).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			amended[bigint(rows.RawValues()[0])] = true
 		}
@@ -310,10 +321,13 @@ func dropAmended(ctx context.Context, conn *pgx.Conn, queries []core.PageQuery, 
 	return nil
 }
 
+// withoutPayload returns the events that have no payload yet, each once, in the order in which pages need them.
 func withoutPayload(pages []core.Page) (events []*core.Event) {
+	seen := map[*core.Event]bool{}
 	for _, page := range pages {
 		for _, e := range page.Events {
-			if e.Payload == nil {
+			if e.Payload == nil && !seen[e] {
+				seen[e] = true
 				events = append(events, e)
 			}
 		}
@@ -321,20 +335,23 @@ func withoutPayload(pages []core.Page) (events []*core.Event) {
 	return events
 }
 
-// cutPages ends the pages before one of their events. The page that begins with it is left out, or, if the event is
-// oversized, says so.
-func cutPages(pages []core.Page, before *core.Event, oversized bool) []core.Page {
+// cutPages ends each page before the first event whose payload was left. A page that begins with the first of those says
+// so if it is oversized; another that begins with one is left out, and those after it.
+func cutPages(pages []core.Page, left []*core.Event, oversized bool) []core.Page {
+	isLeft := make(map[*core.Event]bool, len(left))
+	for _, e := range left {
+		isLeft[e] = true
+	}
 	for i := range pages {
-		n := slices.Index(pages[i].Events, before)
+		page := &pages[i]
+		n := slices.IndexFunc(page.Events, func(e *core.Event) bool { return isLeft[e] })
 		switch {
-		case n == 0 && oversized:
-			pages[i] = core.Page{Newest: pages[i].Newest, Pruned: pages[i].Pruned, More: true, Next: before.ID - 1, Oversized: before.ID}
-			return pages[:i+1]
+		case n > 0:
+			cutPage(page, n)
+		case n == 0 && oversized && page.Events[0] == left[0]:
+			*page = core.Page{Newest: page.Newest, More: true, Next: left[0].ID - 1, Oversized: left[0].ID}
 		case n == 0:
 			return pages[:i]
-		case n > 0:
-			cutPage(&pages[i], n)
-			return pages[:i+1]
 		}
 	}
 	return pages

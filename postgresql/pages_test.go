@@ -29,11 +29,11 @@ func (r *pageRows) RawValues() [][]byte {
 func TestAPageEndsNowhereBeforeItsLastEvent(t *testing.T) {
 	queries := []core.PageQuery{{Addresses: []string{"toto"}, After: 5, Limit: 10}}
 	pages := []core.Page{{Next: 8, Newest: 8}}
-	parts := parts(queries)
-	if err := collectParts(&pageRows{ids: []int64{6, 9}}, queries, parts); err != nil {
+	parts, of := parts(queries)
+	if err := collectParts(&pageRows{ids: []int64{6, 9}}, parts); err != nil {
 		t.Fatal(err)
 	}
-	mergeParts(parts, queries, pages)
+	mergeParts(parts, of, queries, pages)
 	if pages[0].Next != 9 {
 		t.Errorf("want a page with the events 6 and 9 to end at 9, got %d", pages[0].Next)
 	}

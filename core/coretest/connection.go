@@ -53,7 +53,7 @@ func (c *connection) Page(ctx context.Context, q core.PageQuery, _ core.Horizon)
 	}
 	c.store.mu.Lock()
 	defer c.store.mu.Unlock()
-	return c.store.page(q, 0, new(int))
+	return c.store.page(q, 0, map[int64]*core.Event{}, new(int))
 }
 
 // Arm implements core.Connection.

@@ -255,8 +255,9 @@ func (s *Store) Pages(ctx context.Context, queries []core.PageQuery, known core.
 		queries = queries[:min(n, len(queries))]
 	}
 	var pages []core.Page
+	shared := map[int64]*core.Event{}
 	for bytes := 0; len(pages) < len(queries) && bytes < maxReadBytes; {
-		page, err := s.page(queries[len(pages)], known.ID, &bytes)
+		page, err := s.page(queries[len(pages)], known.ID, shared, &bytes)
 		if err != nil {
 			return nil, err
 		}
@@ -281,7 +282,8 @@ func (s *Store) has(m core.Mark) bool {
 // scanned bounds the events that a page of some types looks at.
 const scanned = 200
 
-func (s *Store) page(q core.PageQuery, known int64, bytes *int) (core.Page, error) {
+// page makes a page. As in PostgreSQL, the pages of one read share their events.
+func (s *Store) page(q core.PageQuery, known int64, shared map[int64]*core.Event, bytes *int) (core.Page, error) {
 	if n := s.faults.MaxPageEvents; n > 0 {
 		q.Limit = min(q.Limit, n)
 	}
@@ -322,8 +324,11 @@ func (s *Store) page(q core.PageQuery, known int64, bytes *int) (core.Page, erro
 			}
 			break
 		}
-		page.Events = append(page.Events, copied(e, true))
-		*bytes += len(e.Payload)
+		if shared[e.ID] == nil {
+			shared[e.ID] = copied(e, true)
+			*bytes += len(e.Payload)
+		}
+		page.Events = append(page.Events, shared[e.ID])
 	}
 	return page, nil
 }
