@@ -190,7 +190,7 @@ func TestManagementPort(t *testing.T) {
 	}
 	for file, want := range map[string]string{
 		"kubernetes/service-monitor.yaml": "- port: manage\n",
-		"kubernetes/network-policy.yaml":  "may-manage: \"true\"\n      ports:\n        - port: manage\n",
+		"kubernetes/network-policy.yaml":  "may-manage: \"true\"\n      ports:\n        - protocol: TCP\n          port: manage\n",
 	} {
 		if !strings.Contains(read(t, file), want) {
 			t.Errorf("%s: want %q, found none", file, want)
