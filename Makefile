@@ -8,6 +8,7 @@ SAM_VERSION           := 1.170.0
 CFN_LINT_VERSION      := 1.58.0
 GORELEASER_VERSION    := v2.15.1
 SYFT_VERSION          := v1.57.1
+CENTRIFUGO_VERSION    := v6.9.1
 
 TOOLS := $(CURDIR)/.tools
 GO    ?= go
@@ -69,9 +70,14 @@ bench-retention: ## 30 days in some minutes: sizes, WAL, and what is live while 
 	$(GO) run ./bench $(BENCH) retention
 
 # A module of its own, for what it needs: a proxy that breaks connections, a library that draws.
+CENTRIFUGO := $(if $(findstring centrifugo,$(CHAOS)),$(TOOLS)/bin/centrifugo-$(CENTRIFUGO_VERSION))
 .PHONY: chaos
-chaos: ## one fault after the other over the real programs, and a check of the whole history; CHAOS="-for 1h -seed 7"
-	cd chaos && $(GO) vet ./... && $(GO) test ./... && $(GO) run . $(CHAOS)
+chaos: $(CENTRIFUGO) ## one fault after the other over the real programs, and a check of the whole history; CHAOS="-for 1h -seed 7"
+	cd chaos && $(GO) vet ./... && $(GO) test ./... && $(GO) run . $(CENTRIFUGO:%=-centrifugo %) $(CHAOS)
+
+$(TOOLS)/bin/centrifugo-$(CENTRIFUGO_VERSION):
+	GOBIN=$(TOOLS)/bin $(GO) install github.com/centrifugal/centrifugo/v6@$(CENTRIFUGO_VERSION)
+	mv $(TOOLS)/bin/centrifugo $@
 
 .PHONY: variants
 variants: ## break core in one place after the other, and see that the simulation finds each

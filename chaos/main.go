@@ -36,6 +36,7 @@ type options struct {
 	faults, failover string
 	together         int
 	beside           string
+	centrifugo       string
 	writers, readers int
 	pause            time.Duration
 	keep, bin, plots string
@@ -59,7 +60,8 @@ func run() error {
 	flags.StringVar(&o.faults, "faults", "", "comma-separated parts of the names of the faults to make; all unless given")
 	flags.IntVar(&o.together, "together", 1, "how many faults to make at a time, 1 or 2")
 	flags.StringVar(&o.failover, "failover", "", "sync or async: instead of faults, one failover in each round, to a standby of this kind")
-	flags.StringVar(&o.beside, "beside", "", "another way to read, to be checked as well: cursor (id > cursor) or notify (NOTIFY with the event in it)")
+	flags.StringVar(&o.beside, "beside", "", "another way to read, to be checked as well: cursor (id > cursor), notify (NOTIFY with the event in it) or centrifugo (its PostgreSQL broker)")
+	flags.StringVar(&o.centrifugo, "centrifugo", "", "the program of Centrifugo, for -beside centrifugo; make chaos installs and names it")
 	flags.IntVar(&o.writers, "writers", 8, "writers")
 	flags.IntVar(&o.readers, "readers", 12, "readers, of six consumers")
 	flags.DurationVar(&o.pause, "pause", 20*time.Millisecond, "a writer's mean pause between transactions")
@@ -82,7 +84,10 @@ func run() error {
 		}
 	}
 	if _, found := besides[o.beside]; !found && o.beside != "" {
-		return fmt.Errorf("-beside takes cursor or notify, not %q", o.beside)
+		return fmt.Errorf("-beside takes cursor, notify or centrifugo, not %q", o.beside)
+	}
+	if o.beside == "centrifugo" && o.centrifugo == "" {
+		return errors.New("-beside centrifugo takes the program from -centrifugo")
 	}
 	if o.together != 1 && o.together != 2 {
 		return fmt.Errorf("-together takes 1 or 2, not %d", o.together)

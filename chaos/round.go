@@ -178,7 +178,7 @@ func (r *round) settle(ctx context.Context, stopWriters, stopReaders func(), wri
 	last := map[string]int64{}
 	err := r.world.database.query(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		for _, address := range append([]string{probeAddress}, written...) {
-			token := "last." + address
+			token := lastToken(address)
 			var id int64
 			if err := c.QueryRow(ctx, `insert into events (type, subscriber, payload) values ('last', $1, $2::text::json) returning id`,
 				address, `{"token":"`+token+`"}`).Scan(&id); err != nil {
@@ -205,13 +205,18 @@ func (r *round) settle(ctx context.Context, stopWriters, stopReaders func(), wri
 	return nil
 }
 
+// lastToken is that of the last event that an address gets.
+func lastToken(address string) string { return "last." + address }
+
 // judge checks the history and everything else that was seen.
 func (r *round) judge(ctx context.Context, history func(context.Context, *database) (*check.History, error)) error {
 	h, err := history(ctx, r.world.database)
 	if err != nil {
 		return fmt.Errorf("read the table: %w", err)
 	}
-	r.report.beside = r.besideVerdict(h)
+	if r.report.beside, err = r.besideVerdict(ctx, h); err != nil {
+		return err
+	}
 	verdict := check.Verify(h)
 	r.report.verdict = verdict
 	for _, v := range verdict.Violations {
