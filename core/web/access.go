@@ -40,6 +40,7 @@ type Access struct {
 	start               time.Time
 	method, url, remote string
 	quiet, detached     bool
+	abandoned           bool // by a client that gave it up as soon as it was answered
 }
 
 type accessKey struct{}
@@ -81,6 +82,9 @@ func (a *Access) Done(log *slog.Logger) {
 	}
 	if a.Refusal != "" {
 		attrs = append(attrs, slog.String("refusal", a.Refusal))
+	}
+	if a.abandoned {
+		attrs = append(attrs, slog.Bool("abandoned", true))
 	}
 	log.LogAttrs(context.Background(), level, "request", attrs...)
 }

@@ -21,6 +21,10 @@ const (
 	// resetsPerSecond is how many requests on one HTTP/2 connection may be given up by the client before they are
 	// answered; ten times as many may be at once (CVE-2023-44487).
 	resetsPerSecond = 100
+	// soon is how soon after a request over HTTP/2 its answer may be given up for the request to count as one that was
+	// made to be given up. It costs no more than another that is answered, so its connection is kept, but a line each
+	// would fill a log.
+	soon = time.Second
 )
 
 // connections is a listener that bounds the connections of a server. One that has sent nothing yet waits for
@@ -227,7 +231,11 @@ func connectionFrom(ctx context.Context) *connection {
 func boundResets(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(w, r)
-		if r.ProtoMajor != 2 || r.Context().Err() == nil || AccessFrom(r.Context()).Status != 0 {
+		if r.ProtoMajor != 2 || r.Context().Err() == nil {
+			return
+		}
+		if a := AccessFrom(r.Context()); a.Status != 0 {
+			a.abandoned = time.Since(a.start) < soon
 			return
 		}
 		if k := connectionFrom(r.Context()); k != nil && !k.resets.Allow() {

@@ -7,10 +7,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/event-piper/event-piper/core/auth"
@@ -152,6 +154,40 @@ func TestSilentConnectionsEnd(t *testing.T) {
 	if _, err := io.ReadAll(srv.dial(t)); err != nil {
 		t.Errorf("want the connection closed by the server, got %v", err)
 	}
+}
+
+// Many streams over one connection may come from a proxy with many clients, so it is not ended for them.
+func TestAnAnswerThatIsGivenUpAtOnceIsSaidToBe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, c := range map[string]struct {
+			protocol int
+			gives    bool // the answer up
+			after    time.Duration
+			want     any
+		}{
+			"at once":                 {2, true, 0, true},
+			"after a while":           {2, true, soon, nil},
+			"not at all":              {2, false, 0, nil},
+			"with a whole connection": {1, true, 0, nil},
+		} {
+			j, log := newJournal()
+			ctx, giveUp := context.WithCancel(t.Context())
+			h := Handler(Config{}, routes(map[string]http.HandlerFunc{"GET /": func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.WriteString(w, "first frame")
+				time.Sleep(c.after)
+				if c.gives {
+					giveUp()
+				}
+			}}), log)
+			r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+			r.ProtoMajor = c.protocol
+			ask(h, r)
+			giveUp()
+			if lines, _ := j.find("request"); len(lines) != 1 || lines[0].attrs["abandoned"] != c.want {
+				t.Errorf("%s: want one line with abandoned %v, got %+v", name, c.want, lines)
+			}
+		}
+	})
 }
 
 func TestRapidResetsEndTheConnection(t *testing.T) {

@@ -19,7 +19,7 @@ const (
 
 // limitLines returns a handler that leaves out lines like those before them when they come too fast: whoever
 // makes requests in a loop would fill the disk. How many it left out is the attribute left_out of a later line.
-// Requests that were answered well all leave a line.
+// Requests that were answered well all leave a line, unless their clients gave the answer up.
 func limitLines(h slog.Handler) slog.Handler {
 	return lines{h, &seen{young: map[kind]*rate.Limiter{}}}
 }
@@ -28,10 +28,11 @@ func limitLines(h slog.Handler) slog.Handler {
 type kind struct {
 	message, consumer, client string
 	status                    int64
+	abandoned                 bool
 }
 
 // served reports that a request was answered, so that it cost its client something, too.
-func (k kind) served(bytes int64) bool { return k.status != 0 && k.status < 400 && bytes > 0 }
+func (k kind) served(bytes int64) bool { return k.status != 0 && k.status < 400 && bytes > 0 && !k.abandoned }
 
 type lines struct {
 	slog.Handler
@@ -77,6 +78,8 @@ func kindOf(r slog.Record) (k kind, bytes int64) {
 			k.client, _, _ = net.SplitHostPort(a.Value.String()) // empty if it is no address
 		case "status":
 			k.status = a.Value.Int64()
+		case "abandoned":
+			k.abandoned = a.Value.Bool()
 		case "bytes":
 			bytes = a.Value.Int64()
 		}

@@ -31,12 +31,18 @@ func TestRepeatedLinesAreLeftOut(t *testing.T) {
 		if lines, _ = j.find("request"); len(lines) != 1303 {
 			t.Errorf("want a line for every request that was served, got %d", len(lines)-303)
 		}
+		for range 1000 {
+			log.Info("request", "status", 200, "bytes", 100, "remote", "192.0.2.1:1234", "consumer", "toto", "abandoned", true)
+		}
+		if lines, _ = j.find("request"); len(lines) != 1603 {
+			t.Errorf("want 300 lines of those that were abandoned, got %d", len(lines)-1303)
+		}
 		time.Sleep(time.Second)
 		for range 1000 {
 			log.Info("request", "status", 200, "remote", "192.0.2.1:1234", "consumer", "")
 		}
-		if lines, _ = j.find("request"); len(lines) != 1403 {
-			t.Errorf("want 100 more a second later, got %d", len(lines)-1303)
+		if lines, _ = j.find("request"); len(lines) != 1703 {
+			t.Errorf("want 100 more a second later, got %d", len(lines)-1603)
 		}
 	})
 }
