@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -172,7 +173,7 @@ func TestAnAnswerThatIsGivenUpAtOnceIsSaidToBe(t *testing.T) {
 		} {
 			j, log := newJournal()
 			ctx, giveUp := context.WithCancel(t.Context())
-			h := Handler(Config{}, routes(map[string]http.HandlerFunc{"GET /": func(w http.ResponseWriter, r *http.Request) {
+			h := Handler(Config{}, routes(map[string]http.HandlerFunc{"GET /": func(w http.ResponseWriter, _ *http.Request) {
 				_, _ = io.WriteString(w, "first frame")
 				time.Sleep(c.after)
 				if c.gives {
@@ -191,28 +192,43 @@ func TestAnAnswerThatIsGivenUpAtOnceIsSaidToBe(t *testing.T) {
 }
 
 func TestRapidResetsEndTheConnection(t *testing.T) {
-	mux := routes(map[string]http.HandlerFunc{"GET /": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }})
+	began := make(chan struct{})
+	mux := routes(map[string]http.HandlerFunc{"GET /": func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case began <- struct{}{}:
+		case <-r.Context().Done():
+		}
+		<-r.Context().Done()
+	}})
 	srv := run(t, Config{}, mux)
 	transport := &http.Transport{Protocols: new(http.Protocols)}
 	transport.Protocols.SetUnencryptedHTTP2(true)
 	defer transport.CloseIdleConnections()
-	dials := 0
+	var dials atomic.Int32
 	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		dials++
+		dials.Add(1)
 		return (&net.Dialer{}).DialContext(ctx, network, addr)
 	}
-	for range 20*resetsPerSecond + 1 {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	for range 50 * resetsPerSecond {
+		ctx, giveUp := context.WithCancel(t.Context())
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, srv.url, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
+		go func() {
+			select {
+			case <-began:
+			case <-ctx.Done(): // the connection was closed meanwhile
+			}
+			giveUp()
+		}()
 		if response, err := transport.RoundTrip(r); err == nil {
 			_ = response.Body.Close()
 		}
-		cancel()
+		giveUp()
+		if dials.Load() > 1 {
+			return
+		}
 	}
-	if dials < 2 {
-		t.Errorf("want the connection closed after so many resets, got one for all")
-	}
+	t.Error("want the connection closed after so many resets, got one for all")
 }

@@ -32,7 +32,9 @@ type kind struct {
 }
 
 // served reports that a request was answered, so that it cost its client something, too.
-func (k kind) served(bytes int64) bool { return k.status != 0 && k.status < 400 && bytes > 0 && !k.abandoned }
+func (k kind) served(bytes int64) bool {
+	return k.status != 0 && k.status < 400 && bytes > 0 && !k.abandoned
+}
 
 type lines struct {
 	slog.Handler
