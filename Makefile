@@ -196,7 +196,7 @@ build-StreamFunction: # called by sam build
 
 .PHONY: sam-local
 sam-local: $(TOOLS)/sam/bin/sam ## run the function under SAM with Docker; starts a PostgreSQL unless DATABASE_URL is given
-	PATH=$(TOOLS)/sam/bin:$$PATH deploy/sam/local
+	@exec env PATH=$(TOOLS)/sam/bin:$$PATH deploy/sam/local
 
 .PHONY: test-sam-local
 test-sam-local: $(TOOLS)/sam/bin/sam ## use the function under SAM: history, a wait, 410, 401, one invocation

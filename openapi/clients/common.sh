@@ -5,7 +5,6 @@ repo=$(cd "$clients/../.." && pwd)
 tools=$repo/.tools
 work=$tools/clients
 mkdir -p "$work"
-export GOTOOLCHAIN=${GOTOOLCHAIN:-local}
 
 started=()
 attempted= # the process group of the attempt that runs

@@ -3,6 +3,7 @@
 package blackbox_test
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,24 +18,14 @@ import (
 // pg_cron is left out.
 func TestTheLifeOfAnEvent(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile(filepath.Join(root, "docs/events.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	dsn := pgtest.New(t)
-	db := connect(t, dsn)
-	db.exec(t, "create table orders (id int)") // of the application
-	d := documented{site: site{base: start(t, "stream", "DATABASE_URL="+dsn).url(""), db: db}, dsn: dsn}
-	blocks := regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)\n```$").FindAllStringSubmatch(string(page), -1)
-	for _, block := range blocks {
-		language, text := block[1], block[2]
+	d := document(t)
+	d.db.exec(t, "create table orders (id int)") // of the application
+	for _, b := range blocks(t, "docs/events.md") {
+		language, text := b[1], b[2]
 		switch {
 		case strings.Contains(text, "pg_cron"):
 		case language == "sql":
-			if _, err := db.PgConn().Exec(t.Context(), text).ReadAll(); err != nil {
-				t.Errorf("%s: %v", text, err)
-			}
-			d.settle(t)
+			d.execute(t, text)
 		case language == "json":
 			for line := range strings.Lines(text) {
 				d.want(t, strings.TrimSpace(line))
@@ -50,12 +41,66 @@ func TestTheLifeOfAnEvent(t *testing.T) {
 	}
 }
 
+// TestTheTourOfTheReadme does the same with README.md: what is inserted there comes to the stream that was opened, and again
+// as replay. The page leaves to its reader to insert some more before that.
+func TestTheTourOfTheReadme(t *testing.T) {
+	t.Parallel()
+	d := document(t)
+	var insert string
+	for _, b := range blocks(t, "README.md") {
+		language, text := b[1], b[2]
+		switch {
+		case language == "js", language == "java", strings.HasPrefix(text, "make "), strings.HasPrefix(text, "psql "):
+		case language == "sql":
+			insert = text
+			d.execute(t, text)
+		case language == "json":
+			d.want(t, text)
+		case strings.HasPrefix(text, "id: "):
+			d.wantFrames(t, text)
+		default:
+			for d.stream != nil && d.settle(t) < 8 {
+				d.execute(t, insert)
+			}
+			d.run(t, text)
+		}
+	}
+	if d.compared != 3 {
+		t.Errorf("want the answers to both streams and a poll compared, found %d", d.compared)
+	}
+}
+
 // documented is a page that is being followed.
 type documented struct {
 	site
 	dsn      string
 	last     func() answer // asks again for what was polled last
+	stream   *stream       // the one that was opened last
 	compared int
+}
+
+func document(t *testing.T) *documented {
+	t.Helper()
+	dsn := pgtest.New(t)
+	return &documented{site: site{base: start(t, "stream", "DATABASE_URL="+dsn).url(""), db: connect(t, dsn)}, dsn: dsn}
+}
+
+// blocks returns the language and the text of each block of code, from 1 on.
+func blocks(t *testing.T, page string) [][]string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)\n```$").FindAllStringSubmatch(string(text), -1)
+}
+
+func (d *documented) execute(t *testing.T, statements string) {
+	t.Helper()
+	if _, err := d.db.PgConn().Exec(t.Context(), statements).ReadAll(); err != nil {
+		t.Fatalf("%s: %v", statements, err)
+	}
+	d.settle(t)
 }
 
 // run does what a line of a terminal does.
@@ -65,7 +110,7 @@ func (d *documented) run(t *testing.T, line string) {
 		launch(t, "stream", strings.Fields(arguments), "DATABASE_URL="+d.dsn).exit(t, 0)
 		return
 	}
-	url := regexp.MustCompile(`localhost:4000(/[^"]*)`).FindStringSubmatch(line)
+	url := regexp.MustCompile(`localhost:4000(/[^" ]*)`).FindStringSubmatch(line)
 	if url == nil || !strings.HasPrefix(line, "curl ") {
 		t.Errorf("nobody knows how to run %q", line)
 		return
@@ -74,7 +119,7 @@ func (d *documented) run(t *testing.T, line string) {
 	for _, header := range regexp.MustCompile(`-H "([^:]*): ([^"]*)"`).FindAllStringSubmatch(line, -1) {
 		headers = append(headers, header[1], header[2])
 	}
-	if !strings.Contains(line, " -N ") {
+	if strings.HasPrefix(url[1], "/events/poll") {
 		d.last = func() answer { return ask(t, http.MethodGet, d.base+url[1], "", headers...) }
 		return
 	}
@@ -83,7 +128,24 @@ func (d *documented) run(t *testing.T, line string) {
 		t.Errorf("%s: %v", line, err)
 		return
 	}
-	s.close()
+	t.Cleanup(s.close)
+	d.stream = s
+}
+
+// wantFrames compares what comes next over the stream that was opened last, up to "…".
+func (d *documented) wantFrames(t *testing.T, text string) {
+	t.Helper()
+	d.compared++
+	for want := range strings.SplitSeq(text, "\n\n") {
+		f, err := d.stream.nextEvent()
+		if err != nil {
+			t.Fatalf("want %s, got %v", want, err)
+		}
+		got := fmt.Sprintf("id: %d\nevent: %s\ndata: %s", f.id, f.event, f.data)
+		if start, cut := strings.CutSuffix(want, "…"); !strings.HasPrefix(got, start) || !cut && got != want {
+			t.Errorf("want\n%s\ngot\n%s", want, got)
+		}
+	}
 }
 
 // want compares an answer, or one of its events, with what the page says.
