@@ -4,6 +4,7 @@
 const FIRST_FRAME = 3000; // ms; the service sends one at once, so a later one is held back by something between
 const SILENCE = 15_000; // ms; heartbeats come every few seconds
 const POLLING = 60_000; // ms; then the stream is tried again
+const WAIT = 10; // s; that a poll waits for an event
 
 /** The frames of an event stream, as WHATWG HTML, section 9.2.6, reads them. */
 export async function* frames(body) {
@@ -35,6 +36,14 @@ async function* chunks(body) {
 
 /** JSON with the numbers as they are written, where the browser can: 12345678901234567890 is none of JavaScript's. */
 const exact = (_, value, context) => (typeof value === 'number' && JSON.rawJSON && context ? JSON.rawJSON(context.source) : value);
+
+/** What an answer that is not good says in a line: a problem's detail, or the status alone, where it is a proxy's page. */
+export async function refusal(response) {
+  const body = await response.text();
+  let detail = response.statusText;
+  try { detail = JSON.parse(body).detail ?? detail; } catch { /* not ours */ }
+  return Object.assign(new Error(`${response.status} ${detail}`.trim()), { status: response.status, body });
+}
 
 export class Connection {
   /**
@@ -97,20 +106,18 @@ export class Connection {
     return `${path}?${query}`;
   }
 
-  async fetch(url, accept) {
+  async fetch(url, accept, ...signals) {
     const { token, consumer, topics } = this.ask;
     const headers = { Accept: accept, ...token ? { Authorization: `Bearer ${token}` } : { 'X-Consumer-Id': consumer } };
     if (topics && !token) headers['X-Consumer-Topics'] = topics; // here the page stands for the gateway
-    const response = await fetch(url, { headers, signal: AbortSignal.any([this.ended.signal, this.attempt.signal]), cache: 'no-store' });
+    const response = await fetch(url, { headers, signal: AbortSignal.any([this.ended.signal, this.attempt.signal, ...signals]), cache: 'no-store' });
     if (response.ok) return response;
-    const text = await response.text();
-    let detail = text;
-    try { detail = JSON.parse(text).detail ?? text; } catch { /* not a problem+json */ }
-    const error = new Error(`${response.status}: ${detail || response.statusText}`);
-    throw Object.assign(error, { status: response.status, body: text, final: [400, 401, 403, 404, 422].includes(response.status) });
+    const error = await refusal(response);
+    throw Object.assign(error, { final: [400, 401, 403, 404, 422].includes(error.status) });
   }
 
   async stream() {
+    this.polling = false;
     this.handlers.onState('connecting', 'to the stream');
     this.began = Date.now();
     const expect = (ms, stuck) => setTimeout(() => { this.stuck = stuck; this.attempt.abort(); }, ms);
@@ -145,10 +152,15 @@ export class Connection {
 
   async poll() {
     this.handlers.onTransport('long-poll');
-    this.handlers.onState('live', 'SSE did not get through');
+    // The first one is answered at once, which shows whether polls get through.
+    const wait = this.polling ? WAIT : 0;
+    if (!this.polling) this.handlers.onState('connecting', 'by polling');
+    this.polling = false;
     try {
-      const response = await this.fetch(`${this.url('events/poll')}&wait=10`, 'application/json');
+      const response = await this.fetch(`${this.url('events/poll')}&wait=${wait}`, 'application/json', AbortSignal.timeout(wait * 1000 + SILENCE));
       const answer = JSON.parse(await response.text(), exact);
+      this.polling = true;
+      this.handlers.onState('live', 'SSE did not get through');
       for (const event of answer.events) {
         const text = JSON.stringify(this.ask.format === 'payload' ? event.payload : event);
         this.handlers.onEvent({ id: String(event.id?.rawJSON ?? event.id), type: event.type, text, subscriber: event.subscriber, time: event.timestamp });

@@ -1,6 +1,6 @@
 import { Chart } from './chart.js';
 import { commands } from './commands.js';
-import { Connection } from './connection.js';
+import { Connection, refusal } from './connection.js';
 
 const LINES = 200; // rows that the table of events keeps
 const $ = id => document.getElementById(id);
@@ -11,6 +11,9 @@ const element = (name, properties, ...children) => {
 };
 const time = date => date.toLocaleTimeString([], { hourCycle: 'h23' });
 const show = (id, text) => { if ($(id).textContent !== String(text)) $(id).textContent = text; };
+
+/** Ends a request that somebody on the way keeps. */
+const patience = () => AbortSignal.timeout(10_000);
 
 const chart = new Chart($('chart'), show);
 let connection, last, count = 0, service = {};
@@ -129,11 +132,11 @@ $('insert').addEventListener('submit', async event => {
   // The payload goes as it is written: reading it as JavaScript would round its numbers.
   const body = `{"subscriber":${JSON.stringify(subscriber)},"type":${JSON.stringify(type)},"payload":${payload}}`;
   try {
-    const response = await fetch('console/events', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
+    const response = await fetch('console/events', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body, signal: patience() });
     if (response.ok) return inserted(`Inserted at ${time(new Date())}.`, false);
-    inserted(`Refused: ${(await response.json()).detail}`, true);
+    inserted(`Refused: ${(await refusal(response)).message}`, true);
   } catch (error) {
-    inserted(`Not inserted: ${error.message}`, true);
+    inserted(`No answer, so it may be inserted or not: ${error.message}`, true);
   }
 });
 
@@ -146,7 +149,9 @@ function inserted(text, failed) {
 
 async function look() {
   try {
-    const s = await (await fetch('console/status', { cache: 'no-store' })).json();
+    const response = await fetch('console/status', { cache: 'no-store', signal: patience() });
+    if (!response.ok) throw await refusal(response);
+    const s = await response.json();
     const changed = s.database !== service.database;
     service = s;
     $('service').className = s.status === 'UP' ? 'up' : 'down';
@@ -201,8 +206,12 @@ function sessions({ sessions, total }) {
 function sessionRow(s) {
   const end = element('button', { type: 'button', textContent: 'End', ariaLabel: `End the session of ${s.consumer} since ${time(new Date(s.since))}` });
   end.addEventListener('click', async () => {
-    const response = await fetch(`console/sessions/${s.id}`, { method: 'DELETE' });
-    show('ended', response.ok ? `The session of ${s.consumer} was ended.` : 'There is no such session any more.');
+    try {
+      const response = await fetch(`console/sessions/${s.id}`, { method: 'DELETE', signal: patience() });
+      show('ended', response.ok ? `The session of ${s.consumer} was ended.` : `Not ended: ${(await refusal(response)).message}.`);
+    } catch (error) {
+      show('ended', `No answer, so it may be ended or not: ${error.message}`);
+    }
   });
   const row = element('tr', {},
     element('td', { textContent: s.consumer }, element('small', { textContent: [s.transport, ...s.topics ?? []].join(', ') })),
