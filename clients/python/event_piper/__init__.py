@@ -95,12 +95,14 @@ class Subscription:
     save: takes the cursor each time it has moved.
     on_reset: takes a Reset; without it, a reset is raised and ends the iteration.
     on_error: takes why a request failed; it is repeated unless this raises. Otherwise a warning is logged.
+    parse: parses JSON. ``json.loads`` rounds fractions, and refuses what nests more deeply than Python recurses, and
+        integers of more than 4,300 digits: these end the iteration before their event.
     client: an httpx client of the caller's, who closes it.
     patience: seconds for a stream's first frame. Then no stream gets through, and polls take over.
     silence: seconds without a byte after which a stream counts as lost; the service sends one every 4 s.
     longest_wait: the most seconds between two attempts.
 
-    All callbacks may be coroutine functions.
+    All callbacks but ``parse`` may be coroutine functions.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class Subscription:
         save: Callable[[int], Any] | None = None,
         on_reset: Callable[[Reset], Any] | None = None,
         on_error: Callable[[Exception], Any] = _warn,
+        parse: Callable[[str], Any] = json.loads,
         client: httpx.AsyncClient | None = None,
         patience: float = 5.0,
         silence: float = 15.0,
@@ -121,7 +124,7 @@ class Subscription:
         self.cursor = after
         self._url, self._format = httpx.URL(url), format
         self._headers, self._save, self._on_reset, self._on_error = headers, save, on_reset, on_error
-        self._client = client
+        self._client, self._parse = client, parse
         self._patience, self._silence, self._longest_wait = patience, silence, longest_wait
         self._retry = 1.0  # the server's wish
         self._line = self._frame = False  # what the stream at hand has brought
@@ -205,11 +208,11 @@ class Subscription:
         request = await self._request(client, "/poll", "application/json", after=after, wait=wait)
         response = await asyncio.wait_for(client.send(request), self._patience + self._silence + wait)
         if response.status_code == 410:
-            body = response.json()
+            body = self._parse(response.text)
             cursor = body.get("cursor", body["newest"] if body["reason"] == "ahead" else body["oldest"])
             return Reset(body["reason"], body["oldest"], body["newest"], cursor)
         self._check(response, "application/json")
-        return response.json()
+        return self._parse(response.text)
 
     async def _stream(self, client: httpx.AsyncClient) -> AsyncGenerator[Event | Reset, None]:
         """Reads one stream to its end."""
@@ -245,10 +248,10 @@ class Subscription:
                             if type == "heartbeat":
                                 await self._pass(id)
                             elif type == "reset":
-                                body = json.loads(data)
+                                body = self._parse(data)
                                 yield Reset(body["reason"], body["oldest"], body["newest"], id)
                             else:
-                                body = json.loads(data)
+                                body = self._parse(data)
                                 yield _whole(body) if self._format else Event(id, type, body)
                         id, type, data = -1, "message", None
                 rest.append(last)

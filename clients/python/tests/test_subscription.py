@@ -5,6 +5,8 @@ import json
 import unittest
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from decimal import Decimal
+from functools import partial
 from typing import Any, Literal
 
 import httpx
@@ -24,8 +26,9 @@ class Stream(httpx.AsyncByteStream):
         self.bytes, self.stays = text.encode(), stays
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for i in range(0, len(self.bytes), 7):  # whatever the pieces are
-            yield self.bytes[i : i + 7]
+        size = max(7, len(self.bytes) // 1000)  # whatever the pieces are
+        for i in range(0, len(self.bytes), size):
+            yield self.bytes[i : i + size]
         if self.stays:
             await asyncio.sleep(3600)
 
@@ -91,6 +94,28 @@ class SubscriptionTest(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(await self.read(2, events), [Event(id, "price", {"n": id}, **more) for id in (6, 7)])
             asked = "&format=event" if format else ""
             self.assertEqual(self.paths(), ["/events?after=5" + asked, "/events?after=6" + asked, "/events/poll?after=6&wait=5"])
+
+    async def test_numbers_are_as_exact_as_the_parser_whichever_way_they_come(self) -> None:
+        exact = partial(json.loads, parse_float=Decimal)
+        number = "1.000000000000000000001"
+        polled = httpx.Response(
+            200,
+            headers={"Content-Type": "application/json"},
+            text=f'{{"events":[{{"id":7,"type":"insert","payload":{number}}}],"cursor":7,"more":false}}',
+        )
+        client = self.serve(stream(f"id: 6\nevent: insert\ndata: {number}\n\n"), httpx.Response(502), polled)
+        events = Subscription("http://x/events", client=client, after=5, parse=exact, longest_wait=0.01)
+        self.assertEqual([e.payload for e in await self.read(2, events)], 2 * [Decimal(number)])
+
+    async def test_what_python_does_not_read_ends_the_loop_before_it(self) -> None:
+        deep = "[" * 100_000 + "]" * 100_000
+        for payload, wanted in ((deep, RecursionError), ("9" * 5000, ValueError)):
+            client = self.serve(stream(frame(6) + f"id: 7\nevent: insert\ndata: {payload}\n\n"))
+            events = Subscription("http://x/events", client=client, after=5)
+            with self.assertRaises(wanted):
+                await self.read(2, events)
+            self.assertEqual(events.cursor, 6)
+            self.assertEqual(self.paths(), ["/events?after=5"])
 
     async def test_a_bad_answer_is_told_and_repeated(self) -> None:
         client = self.serve(httpx.Response(502, json={"events": []}), httpx.Response(502), stream(frame(6)))
