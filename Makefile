@@ -9,6 +9,8 @@ CFN_LINT_VERSION      := 1.58.0
 GORELEASER_VERSION    := v2.15.1
 SYFT_VERSION          := v1.57.1
 CENTRIFUGO_VERSION    := v6.9.1
+ALLOY_VERSION         := 6.2.0
+ALLOY_SUM             := 6037cbeee0e8423c1c468447ed10f5fcf2f2743a2ffc39cb1c81f2905c0fdb9d
 
 TOOLS := $(CURDIR)/.tools
 GO    ?= go
@@ -82,6 +84,16 @@ $(TOOLS)/bin/centrifugo-$(CENTRIFUGO_VERSION):
 .PHONY: variants
 variants: ## break core in one place after the other, and see that the simulation finds each
 	cd chaos && $(GO) run ./variants
+
+.PHONY: spec
+spec: $(TOOLS)/alloy-$(ALLOY_VERSION).jar ## check the model of order in every order of its steps, with Alloy (needs Java 17)
+	java -jar $< exec --force --command '*' --output $(TOOLS)/spec docs/order.als
+
+$(TOOLS)/alloy-$(ALLOY_VERSION).jar:
+	mkdir -p $(TOOLS)
+	curl -fsSo $@.new https://repo1.maven.org/maven2/org/alloytools/org.alloytools.alloy.dist/$(ALLOY_VERSION)/org.alloytools.alloy.dist-$(ALLOY_VERSION).jar
+	echo "$(ALLOY_SUM)  $@.new" | sha256sum --check --quiet
+	mv $@.new $@
 
 .PHONY: soak
 soak: ## clients come and go for an hour, or CHAOS="-for 8h": what grows is plotted to soak.png, and an error
