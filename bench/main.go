@@ -106,7 +106,7 @@ func run() error {
 		return err
 	}
 	defer func() { b.complain(os.RemoveAll(b.dir)) }()
-	if b.stream, err = buildStream(ctx, b.dir); err != nil {
+	if b.stream, err = build(ctx, b.dir, "stream"); err != nil {
 		return err
 	}
 	if b.database, err = startDatabase(ctx); err != nil {

@@ -19,6 +19,11 @@ type rig struct {
 }
 
 func (b *bench) newRig(ctx context.Context, settings ...string) (r *rig, err error) {
+	return b.newRigOf(ctx, b.stream, settings...)
+}
+
+// newRigOf is newRig with another program for the server.
+func (b *bench) newRigOf(ctx context.Context, program string, settings ...string) (r *rig, err error) {
 	r = &rig{bench: b}
 	defer func() {
 		if err != nil {
@@ -29,7 +34,7 @@ func (b *bench) newRig(ctx context.Context, settings ...string) (r *rig, err err
 		return r, err
 	}
 	r.write = func(ctx context.Context, o offer) (*offered, error) { return write(ctx, r.dsn, o) }
-	if r.server, err = b.startStream(ctx, r.dsn, settings...); err != nil {
+	if r.server, err = b.startServer(ctx, program, r.dsn, settings...); err != nil {
 		return r, err
 	}
 	r.generator, err = startGenerator(ctx)

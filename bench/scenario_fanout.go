@@ -36,7 +36,7 @@ func (r *rig) fanout(ctx context.Context, name string, sessions order, batches b
 	t := newTable(fmt.Sprintf("fanout: %s, %s sessions of one consumer, payloads of 200 bytes", name, grouped(fanoutSessions)),
 		append([]string{"offered events/s", "at a time", "deliveries/s", "per server CPU s", "p50", "p99"}, spentHeader...)...)
 	run := func(rate float64, batch int, length time.Duration) (*fan, error) {
-		f, err := r.fan(ctx, rate, batch, r.bench.length(length))
+		f, err := r.fan(ctx, sessions, rate, batch, r.bench.length(length))
 		if err == nil {
 			t.row(f.cells()...)
 		}
@@ -76,6 +76,7 @@ type fan struct {
 	batch     int
 	delivered int64
 	sustained bool
+	ended     int64 // streams, because what waited for them was more than one consumer's share of the buffer
 	latency   histogram
 	spent
 }
@@ -85,7 +86,10 @@ func (f *fan) perCPU() float64 { return float64(f.delivered) / f.server }
 
 func (f *fan) cells() []any {
 	name := cell(f.offered)
-	if !f.sustained {
+	switch {
+	case f.ended > 0:
+		name += fmt.Sprintf(" (too many, %d streams ended)", f.ended)
+	case !f.sustained:
 		name += " (too many)"
 	}
 	return append([]any{name, f.batch, f.rate(), f.perCPU(), f.latency.quantile(.5), f.latency.quantile(.99)}, f.spent.cells()...)
@@ -95,8 +99,8 @@ func (f *fan) cells() []any {
 const caughtUp = 250 * time.Millisecond
 
 // fan offers events at a rate. The rate was sustained if the writer kept up with it and the last delivery
-// followed the last insert soon.
-func (r *rig) fan(ctx context.Context, rate float64, batch int, length time.Duration) (*fan, error) {
+// followed the last insert soon. If streams were ended, there are new ones afterwards.
+func (r *rig) fan(ctx context.Context, sessions order, rate float64, batch int, length time.Duration) (*fan, error) {
 	before, err := r.generator.report(0)
 	if err != nil {
 		return nil, err
@@ -118,7 +122,15 @@ func (r *rig) fan(ctx context.Context, rate float64, batch int, length time.Dura
 		offered: rate, batch: batch, delivered: a.Events, latency: a.Latency,
 		spent: r.used().since(start), sustained: behind < caughtUp && w.late < caughtUp,
 	}
-	return f, a.check(wanted)
+	if a.Closed == 0 {
+		return f, a.check(wanted)
+	}
+	f.sustained, f.ended = false, a.Closed
+	if err := r.generator.close(0); err != nil {
+		return nil, err
+	}
+	_, err = r.generator.open(sessions)
+	return f, err
 }
 
 // check returns an error if a group did not receive what it should have.

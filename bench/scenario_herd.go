@@ -38,7 +38,7 @@ func herd(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	if r.server, err = b.startStream(ctx, r.dsn); err != nil {
+	if r.server, err = b.startServer(ctx, b.stream, r.dsn); err != nil {
 		return err
 	}
 	if _, err := r.generator.report(0); err != nil { // they have been closed, which is no fault this time

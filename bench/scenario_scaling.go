@@ -40,7 +40,7 @@ func (b *bench) scale(ctx context.Context, t *table, rate, batch, instances int)
 	defer r.close(ctx)
 	servers := []*process{r.server}
 	for range instances - 1 {
-		s, err := b.startStream(ctx, r.dsn)
+		s, err := b.startServer(ctx, b.stream, r.dsn)
 		if err != nil {
 			return err
 		}

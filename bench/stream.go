@@ -19,15 +19,15 @@ import (
 	"github.com/event-piper/event-piper/postgresql/devdb"
 )
 
-const streamPackage = "github.com/event-piper/event-piper/cmd/stream"
+const programs = "github.com/event-piper/event-piper/cmd/"
 
-// buildStream builds the program under test.
-func buildStream(ctx context.Context, dir string) (string, error) {
-	path := filepath.Join(dir, "stream")
-	build := exec.CommandContext(ctx, "go", "build", "-o", path, streamPackage) //nolint:gosec // into a directory of our own
+// build builds a program under test.
+func build(ctx context.Context, dir, program string) (string, error) {
+	path := filepath.Join(dir, program)
+	build := exec.CommandContext(ctx, "go", "build", "-o", path, programs+program) //nolint:gosec // into a directory of our own
 	output, err := build.CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("build stream: %w\n%s", err, output)
+		return "", fmt.Errorf("build %s: %w\n%s", program, err, output)
 	}
 	return path, nil
 }
@@ -39,12 +39,12 @@ type process struct {
 	perf    *exec.Cmd // samples it, if wanted
 }
 
-// startStream starts the stream server over a database, with settings on top of its defaults, and returns
+// startServer starts a server over a database, with settings on top of its defaults, and returns
 // when it is ready.
-func (b *bench) startStream(ctx context.Context, dsn string, settings ...string) (*process, error) {
+func (b *bench) startServer(ctx context.Context, program, dsn string, settings ...string) (*process, error) {
 	address := freeAddress()
 	_, port, _ := net.SplitHostPort(address)
-	cmd := exec.CommandContext(ctx, b.stream) //nolint:gosec // what was built before
+	cmd := exec.CommandContext(ctx, program)
 	for _, variable := range os.Environ() {
 		// PG* variables are about some other database.
 		if !strings.HasPrefix(variable, "PG") {

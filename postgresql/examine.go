@@ -41,7 +41,11 @@ func Examine(ctx context.Context, c Config) (findings []Finding) {
 		return findings
 	}
 	defer f.Close()
-	note(false, "a primary that can be followed: its encoding, schema, rights and sequence are right, and LISTEN works")
+	if f.(*follower).listens {
+		note(false, "a primary that can be followed: its encoding, schema, rights and sequence are right, and LISTEN works")
+	} else {
+		note(true, "notifications come without end, and events are read without them: who notifies is in pg_stat_activity")
+	}
 
 	conn := f.(*follower).Conn
 	var version string

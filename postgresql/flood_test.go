@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -61,6 +62,13 @@ func TestEventsAreDeliveredInAFloodOfNotifications(t *testing.T) {
 	batch, err := hub.Poll(ctx, core.Poll{Consumer: "toto", Limit: 1, Wait: 20 * time.Second})
 	if err != nil || len(batch.Events) != 1 {
 		t.Errorf("got %d events (%v), want 1", len(batch.Events), err)
+	}
+}
+
+func TestExamineFindsAFloodOfNotifications(t *testing.T) {
+	t.Parallel()
+	if got := problems(t, flooded(t, pgtest.New(t))); !strings.Contains(got, "notifications come without end") {
+		t.Errorf("found %q", got)
 	}
 }
 
