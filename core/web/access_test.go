@@ -48,7 +48,6 @@ func TestEveryRequestLeavesOneLine(t *testing.T) {
 	}
 }
 
-// TestARefusalIsExplainedInTheLogAlone: which check a token failed would help whoever forges one.
 func TestALongMethodLeavesAShortLine(t *testing.T) {
 	j, log := newJournal()
 	h := Handler(Config{}, routes(map[string]http.HandlerFunc{"GET /": ok}), log)
@@ -59,6 +58,7 @@ func TestALongMethodLeavesAShortLine(t *testing.T) {
 	}
 }
 
+// TestARefusalIsExplainedInTheLogAlone: which check a token failed would help whoever forges one.
 func TestARefusalIsExplainedInTheLogAlone(t *testing.T) {
 	j, log := newJournal()
 	a, err := auth.JWT(t.Context(), auth.JWTConfig{HMACSecret: strings.Repeat("s", 32)}, log)
