@@ -190,7 +190,7 @@ func compress(body []byte, accept []string, answer http.Header) []byte {
 func (c Config) writeBatch(ctx huma.Context, batch *core.Batch) {
 	r, w := humago.Unwrap(ctx)
 	body := make([]byte, 0, batchSize(batch, c.Settings.Source))
-	w.Header().Set("Vary", "Accept")
+	w.Header().Add("Vary", "Accept")
 	if takesCloudEvents(r.Header.Values("Accept")) {
 		body = appendCloudEvents(body, *batch, c.Settings.Source)
 		w.Header().Set("Content-Type", cloudEvents)

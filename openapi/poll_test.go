@@ -336,6 +336,18 @@ func TestBatchIsExact(t *testing.T) {
 	}
 }
 
+// What an answer varies by for CORS is said before it comes here.
+func TestAnswersAddToWhatTheyVaryBy(t *testing.T) {
+	s := serve(t, always(core.Batch{Cursor: 6}, nil), quiet())
+	w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/events/poll", nil)
+	w.Header().Set("Vary", "Origin")
+	r.Header.Set(auth.ConsumerHeader, "toto")
+	s.Config.Handler.ServeHTTP(w, r)
+	if got, want := w.Header().Values("Vary"), []string{"Origin", "Accept", "Accept-Encoding"}; !slices.Equal(got, want) {
+		t.Errorf("the answer varies by %q, want %q", got, want)
+	}
+}
+
 func TestPayloadIsExact(t *testing.T) {
 	for _, payload := range []string{
 		`"<script>&amp;</script>"`,
