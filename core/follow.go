@@ -110,7 +110,10 @@ func (h *Hub) follow(ctx context.Context, connected func()) error {
 		if more {
 			continue
 		}
-		if err := f.Wait(ctx); err != nil {
+		hurried, cancel := h.hurried(ctx)
+		err = f.Wait(ctx, hurried)
+		cancel()
+		if err != nil {
 			return fmt.Errorf("wait for events: %w", err)
 		}
 	}
@@ -171,6 +174,11 @@ func (h *Hub) setFollowing(following bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.status.Following = following
+	if !following {
+		h.answered()
+		h.answering, h.asked = h.asked, nil
+		h.answered()
+	}
 }
 
 // readOnce reads the events after the position and publishes them.
@@ -211,6 +219,11 @@ func (h *Hub) readOnce(ctx context.Context, f Follower, held *heldBack) (more bo
 	}
 	h.wakeAll(h.publish(wanted, position))
 	h.observe(r, held)
+	if !r.More {
+		h.mu.Lock()
+		h.answered()
+		h.mu.Unlock()
+	}
 	return r.More, nil
 }
 
@@ -255,6 +268,9 @@ func (h *Hub) interest() (after int64, addresses []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.newTails = h.newTails[:0]
+	if h.answering == nil {
+		h.answering, h.asked = h.asked, nil
+	}
 	if h.addresses == nil && len(h.tails) <= maxInterest {
 		h.addresses = make([]string, 0, len(h.tails))
 		for address := range h.tails {

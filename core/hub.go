@@ -65,6 +65,9 @@ type Hub struct {
 	polls     int          // of the sessions
 	status    Status
 	counters  Counters
+	asked     chan struct{} // closed once a read that has yet to begin has got to the end; nil if nobody asks
+	answering chan struct{} // the same of the running read
+	hurry     func()        // ends the follower's wait
 	started   chan struct{} // closed once the first position is known
 	draining  chan struct{} // closed by Drain
 }
@@ -91,7 +94,7 @@ func NewHub(store Store, limits Limits, log *slog.Logger) *Hub {
 	h := &Hub{
 		store: store, log: log, limits: limits,
 		tails: map[string]*tail{}, started: make(chan struct{}), draining: make(chan struct{}),
-		ids: time.Now().UnixMicro(),
+		ids: time.Now().UnixMicro(), hurry: func() {},
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.pager = &pager{hub: h}

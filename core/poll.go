@@ -67,6 +67,9 @@ const maxBatchBytes = 1 << 20
 // Poll implements Poller with a session of the hub.
 func (h *Hub) Poll(ctx context.Context, p Poll) (answer Batch, _ error) {
 	woken := make(chan struct{}, 1)
+	if p.After == FromNow {
+		h.Refresh(ctx)
+	}
 	s, err := h.Open(p.Consumer, p.After, p.Types, func() {
 		select {
 		case woken <- struct{}{}:
@@ -85,9 +88,12 @@ func (h *Hub) Poll(ctx context.Context, p Poll) (answer Batch, _ error) {
 		}
 	}()
 	s.history.limit, s.history.most = min(p.Limit, maxPageEvents), min(p.Limit, maxPageEvents) // the next poll would read the rest again
-	start := s.Cursor()
 	timeout := time.NewTimer(cmp.Or(max(p.Wait, 0), pollGrace))
 	defer timeout.Stop()
+	if p.After != FromNow && (p.Wait <= 0 || s.isBehind()) {
+		h.Refresh(ctx) // it is not going to wait, and is to tell what there is when it is asked for
+	}
+	start, selective := s.Cursor(), len(p.Types) > 0 || p.Current // then page after page may be empty
 	over, draining := p.Wait <= 0, h.draining
 	for {
 		events, err := s.Take(nil, p.Limit, maxBatchBytes)
@@ -97,7 +103,7 @@ func (h *Hub) Poll(ctx context.Context, p Poll) (answer Batch, _ error) {
 			return Batch{}, err
 		case len(events) > 0:
 			return s.answer(events)
-		case ended || over && (s.Settled() || s.Cursor() > start):
+		case ended || over && (s.Settled() || selective && s.Cursor() > start):
 			if h.Down() != "" {
 				return Batch{}, ErrUnavailable
 			}

@@ -293,3 +293,33 @@ func TestPollsAreSessionsWithinTheLimits(t *testing.T) {
 		w.poll(w.Context(), core.Poll{Limit: 1}).want(t, 0, id, false, id)
 	})
 }
+
+func TestAPollThatDoesNotWaitKnowsWhatWasCommittedBefore(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		w.SetFaults(coretest.Faults{LoseRings: true}) // the follower would find the events by itself within a second
+		synctest.Wait()
+		ids := w.insert("toto", 2)
+		w.poll(w.Context(), core.Poll{Limit: 5}).want(t, 0, ids[1], false, ids...)
+		ids = append(ids, w.insert("toto", 1)...)
+		w.poll(w.Context(), core.Poll{After: ids[1], Limit: 5}).want(t, 0, ids[2], false, ids[2])
+		news := w.insert("new", 2)
+		w.poll(w.Context(), core.Poll{Consumer: "new", Limit: 5, Wait: time.Minute}).want(t, 0, news[1], false, news...)
+		ids = append(ids, w.insert("toto", 1)...)
+		w.poll(w.Context(), core.Poll{After: core.FromNow, Limit: 5}).want(t, 0, ids[3], false)
+		others := w.insert("titi", 1)
+		w.poll(w.Context(), core.Poll{After: ids[3], Limit: 5}).want(t, 0, others[0], false)
+	})
+}
+
+func TestAPollThatDoesNotWaitIsAnsweredWhenTheStoreIsNotRead(t *testing.T) {
+	in(t, roomy, func(w *world) {
+		w.SetFaults(coretest.Faults{Fail: func(ctx context.Context, method string) error {
+			if method == "Read" {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		}})
+		synctest.Wait()
+		w.poll(w.Context(), core.Poll{After: core.FromNow, Limit: 5}).want(t, time.Second, 0, false)
+	})
+}

@@ -119,6 +119,13 @@ func (s *Session) Take(events []*Event, limit, maxBytes int) ([]*Event, error) {
 	return events, nil
 }
 
+// isBehind reports that the next events come from the table.
+func (s *Session) isBehind() bool {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	return s.isHistory(s.cursor)
+}
+
 // isHistory reports that what follows a cursor is to be read from the table.
 func (s *Session) isHistory(cursor int64) bool {
 	return cursor < s.floor() || cursor > s.hub.position && !s.history.known || s.history.doubted

@@ -300,7 +300,7 @@ func (f seamFollower) FillPayloads(ctx context.Context, events []*core.Event) (i
 	return f.Follower.FillPayloads(ctx, events)
 }
 
-func (f seamFollower) Wait(ctx context.Context) error {
+func (f seamFollower) Wait(ctx, hurried context.Context) error {
 	f.s.between()
-	return f.Follower.Wait(ctx)
+	return f.Follower.Wait(ctx, hurried)
 }

@@ -82,8 +82,9 @@ type Follower interface {
 	// that its transfer would keep others waiting: that is for Pages.
 	FillPayloads(ctx context.Context, events []*Event) (int, error)
 
-	// Wait returns when another Read may find something, after about a second at the latest.
-	Wait(ctx context.Context) error
+	// Wait returns when another Read may find something, soon after hurried has ended, and after about a second at the
+	// latest. Hurried ends with ctx, if not before.
+	Wait(ctx, hurried context.Context) error
 
 	Close()
 }

@@ -196,7 +196,7 @@ func TestTheDoorbellTakenByOthersStopsNobody(t *testing.T) {
 			start := time.Now()
 			r, err := f.Read(t.Context(), 0, []string{"toto"})
 			if err == nil {
-				err = f.Wait(t.Context())
+				err = f.Wait(t.Context(), t.Context())
 			}
 			if err != nil {
 				t.Fatalf("%s: %v", lock, err)

@@ -24,6 +24,7 @@ type follower struct {
 	*listener
 	doorbell doorbell
 	listens  bool
+	read     time.Time // when the last read ended
 }
 
 // planned is for the few queries of the live end, which are planned once, maybe over an empty table: a plan for each read
@@ -117,7 +118,8 @@ func (f *follower) Read(ctx context.Context, after int64, consumers []string) (c
 	if err := f.ask(ctx, &batch); err != nil {
 		return r, unreadable(err)
 	}
-	f.doorbell.observe(r.Position > after, r.Writers, time.Since(start))
+	f.read = time.Now()
+	f.doorbell.observe(r.Position > after, r.Writers, f.read.Sub(start))
 	return r, nil
 }
 
@@ -185,11 +187,11 @@ func (f *follower) ask(ctx context.Context, batch *pgx.Batch) error {
 }
 
 // Wait implements core.Follower: it arms or disarms the doorbell as the traffic asks, and returns when it
-// rings or when it is time to read unasked.
-func (f *follower) Wait(ctx context.Context) error {
+// rings or when it is time to read unasked. One who hurries it has no read begin sooner than the cadence of busy traffic would.
+func (f *follower) Wait(ctx, hurried context.Context) error {
 	if !f.listens {
 		if f.deaf.lasts() {
-			return f.rest(ctx)
+			return f.rest(ctx, f.doorbell.pause())
 		}
 		if err := f.listen(ctx); err != nil {
 			return err
@@ -206,18 +208,21 @@ func (f *follower) Wait(ctx context.Context) error {
 		}
 	}
 	if !f.doorbell.armed {
-		return f.rest(ctx)
+		return f.rest(ctx, f.doorbell.pause())
 	}
-	rings, err := f.await(ctx, f.doorbell.pause())
+	rings, err := f.await(ctx, hurried, f.doorbell.pause())
 	f.doorbell.rang(rings)
+	if pause := f.doorbell.busyPause - time.Since(f.read); err == nil && hurried.Err() != nil && pause > 0 {
+		return f.rest(ctx, pause)
+	}
 	return err
 }
 
 // rest waits for the cadence of busy traffic without listening, which would wake the process up for nothing: rings of a
 // disarmed doorbell, of writers that found each other at it or rang for another follower, do not hurry the cadence.
-func (f *follower) rest(ctx context.Context) error {
+func (f *follower) rest(ctx context.Context, pause time.Duration) error {
 	select {
-	case <-time.After(f.doorbell.pause()):
+	case <-time.After(pause):
 		f.rings = 0
 		return nil
 	case <-ctx.Done():

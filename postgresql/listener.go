@@ -91,7 +91,7 @@ func (l *listener) checkSession(ctx context.Context, t *target) error {
 	if _, err := other.Exec(short, "select pg_catalog.pg_notify('new_events', '')", pgx.QueryExecModeSimpleProtocol); err != nil {
 		return fmt.Errorf("ring: %w", err)
 	}
-	rings, err := l.await(ctx, probeTimeout)
+	rings, err := l.await(ctx, ctx, probeTimeout)
 	if err != nil {
 		return fmt.Errorf("wait for the first notification: %w", err)
 	}
@@ -112,9 +112,10 @@ func (l *listener) close() {
 	closeConn(l.Conn)
 }
 
-// await waits until it has rung, for pause at most, and returns how often it has.
-func (l *listener) await(ctx context.Context, pause time.Duration) (rings int, err error) {
-	timeout, cancel := context.WithTimeout(ctx, pause)
+// await waits until it has rung, for pause at most and until hurried ends, which is with ctx if not before, and returns how
+// often it has.
+func (l *listener) await(ctx, hurried context.Context, pause time.Duration) (rings int, err error) {
+	timeout, cancel := context.WithTimeout(hurried, pause)
 	defer cancel()
 	for l.rings == 0 {
 		if err := l.PgConn().WaitForNotification(timeout); err == nil {

@@ -129,7 +129,7 @@ func TestAFollowerOutlivesATimeoutOfIdleSessions(t *testing.T) {
 	exec(t, conn, "set idle_session_timeout = 0")
 	f := follow(t, dsn)
 	for start := time.Now(); time.Since(start) < 4*time.Second; { // each waits for a second, and asks nothing
-		if err := f.Wait(t.Context()); err != nil {
+		if err := f.Wait(t.Context(), t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -130,7 +130,7 @@ func (r *ringing) exec(ctx context.Context, format string) (done bool, err error
 // Wait implements core.Connection.
 func (r *ringing) Wait(ctx context.Context, seen core.Horizon, until time.Time) error {
 	r.doorbell.observe(false, seen.Writers, 0)
-	rings, err := r.await(ctx, min(r.doorbell.pause(), time.Until(until)))
+	rings, err := r.await(ctx, ctx, min(r.doorbell.pause(), time.Until(until)))
 	r.doorbell.rang(rings)
 	return err
 }

@@ -95,7 +95,7 @@ func TestAnIdleFollowerIsArmedAndRung(t *testing.T) {
 	if _, err := f.Read(t.Context(), 0, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Wait(t.Context()); err != nil { // the first arms, and asks for another read
+	if err := f.Wait(t.Context(), t.Context()); err != nil { // the first arms, and asks for another read
 		t.Fatal(err)
 	}
 	if n := query[int](t, conn, advisoryLocks+" and granted and mode = 'ShareLock'"); n != 1 {
@@ -451,7 +451,7 @@ func TestAPreparedTransactionHoldsTheWatermark(t *testing.T) {
 	defer cancel()
 	for len(r.Events) != 2 && err == nil {
 		if r, err = f.Read(ctx, 0, nil); err == nil {
-			err = f.Wait(ctx)
+			err = f.Wait(ctx, ctx)
 		}
 	}
 	if err != nil {

@@ -14,7 +14,7 @@ func (s *suite) awaitEvent(f core.Follower, after int64) *core.Event {
 		if r := s.read(f, after); len(r.Events) > 0 {
 			return r.Events[0]
 		}
-		s.ok(f.Wait(s.ctx))
+		s.ok(f.Wait(s.ctx, s.ctx))
 	}
 }
 
@@ -51,7 +51,7 @@ func (s *suite) cancelledWait() {
 	waited := make(chan error, 1)
 	go func() {
 		for {
-			if err := f.Wait(ctx); err != nil {
+			if err := f.Wait(ctx, ctx); err != nil {
 				waited <- err
 				return
 			}

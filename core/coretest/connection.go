@@ -73,7 +73,7 @@ func (c *connection) setArmed(armed bool) {
 
 // Wait implements core.Connection.
 func (c *connection) Wait(ctx context.Context, _ core.Horizon, until time.Time) error {
-	return c.wait(ctx, min(safetyPause, time.Until(until)))
+	return c.wait(ctx, ctx, min(safetyPause, time.Until(until)))
 }
 
 // Disarm implements core.Connection. One that is lost or fails stays armed until it is closed, as a real one would.

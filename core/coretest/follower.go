@@ -43,8 +43,8 @@ func (d *door) fail(ctx context.Context, method string, count *int) error {
 	}
 }
 
-// wait waits for a ring, or for a while.
-func (d *door) wait(ctx context.Context, pause time.Duration) error {
+// wait waits for a ring, until it is hurried, or for a while.
+func (d *door) wait(ctx, hurried context.Context, pause time.Duration) error {
 	if err := d.fail(ctx, "Wait", new(int)); err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func (d *door) wait(ctx context.Context, pause time.Duration) error {
 	case <-timeout.C:
 	case <-d.lost:
 		return ErrLost
-	case <-ctx.Done():
+	case <-hurried.Done():
 		return ctx.Err()
 	}
 	return nil
@@ -168,7 +168,7 @@ func (f *follower) FillPayloads(ctx context.Context, events []*core.Event) (int,
 }
 
 // Wait implements core.Follower.
-func (f *follower) Wait(ctx context.Context) error { return f.wait(ctx, safetyPause) }
+func (f *follower) Wait(ctx, hurried context.Context) error { return f.wait(ctx, hurried, safetyPause) }
 
 // Close implements core.Follower.
 func (f *follower) Close() {

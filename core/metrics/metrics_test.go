@@ -36,7 +36,7 @@ func (s stuckStore) Read(context.Context, int64, []string) (core.Read, error) {
 	return core.Read{Position: 5, Sequence: 7, Watermark: 5, Writers: 1, OldestWriter: 4711}, nil
 }
 
-func (s stuckStore) Wait(ctx context.Context) error {
+func (s stuckStore) Wait(ctx, _ context.Context) error {
 	close(s.waiting)
 	<-ctx.Done()
 	return ctx.Err()

@@ -119,6 +119,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
+	if a.cursor == core.FromNow {
+		s.hub.Refresh(r.Context())
+	}
 	serve := s.servePlain
 	if s.loop != nil && s.loop.accepts(r) {
 		serve = s.loop.serve

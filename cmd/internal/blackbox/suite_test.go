@@ -54,6 +54,7 @@ func TestPolls(t *testing.T) {
 				{"false amendments", testFalseAmendments},
 				{"cursor moves past others' events", testCursorOfOthers},
 				{"from now on", testFromNow},
+				{"what was just committed", testJustCommitted},
 				{"a wait ends with its event", testWait},
 				{"a wait without an event", testWaitInVain},
 				{"preferred wait", testPrefer},
@@ -89,8 +90,7 @@ func (s site) newest(t testing.TB) int64 {
 	return s.poll(t, "anybody", "wait=0").batch(t).Cursor
 }
 
-// settle waits until the target has read what is committed: a container reads it only after the commit, so
-// a poll that does not wait may miss what is a millisecond old. It returns the newest position.
+// settle waits until the target has read what is committed, and returns the newest position.
 func (s site) settle(t testing.TB) int64 {
 	t.Helper()
 	id := query[int64](t, s.db, "select coalesce(max(id), 0) from events")
@@ -226,6 +226,26 @@ func testFromNow(t *testing.T, s site) {
 
 // testWait begins to wait before the event is there. What does not concern the poll does not end its wait:
 // others' events, other types, a rollback.
+// testJustCommitted asks for events as soon as their inserts have returned. Most must come, and not all, because a container
+// whose machine is busy answers after a second with what it knows.
+func testJustCommitted(t *testing.T, s site) {
+	const n = 20
+	found, before := 0, 0
+	for range n {
+		newest := s.db.insert(t, "nobody", "insert", `1`)
+		if s.poll(t, "just", "wait=0").batch(t).Cursor >= newest {
+			before++
+		}
+		id := s.db.insert(t, "just", "insert", `1`)
+		if slices.Equal(s.poll(t, "just", fmt.Sprint("wait=0&after=", id-1)).batch(t).ids(), []int64{id}) {
+			found++
+		}
+	}
+	if found <= n/2 || before <= n/2 {
+		t.Errorf("%d of %d events were found as soon as they were committed, and %d of the positions told", found, n, before)
+	}
+}
+
 func testWait(t *testing.T, s site) {
 	before := s.settle(t)
 	answers := make(chan answer, 3)
