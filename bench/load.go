@@ -73,7 +73,7 @@ func (g *generator) open(o order) (*answer, error) {
 	return a, err
 }
 
-// await waits until a group has so many events since it was opened.
+// await waits until a group has so many events since it was opened, or the server has ended one of its connections.
 func (g *generator) await(group int, events int64, within time.Duration) (*answer, error) {
 	return g.do(order{Do: "await", Group: group, Events: events, Within: within})
 }

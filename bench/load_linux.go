@@ -173,7 +173,7 @@ func (l *load) order() error {
 		l.wait = &wait{g, func() bool { return g.settled == len(g.conns) }, time.Now().Add(o.Within)}
 	case "await":
 		g.await(o.ID)
-		l.wait = &wait{g, func() bool { return g.behind == 0 && g.total >= o.Events }, time.Now().Add(o.Within)}
+		l.wait = &wait{g, func() bool { return o.Events > 0 && g.Closed > 0 || g.behind == 0 && g.total >= o.Events }, time.Now().Add(o.Within)}
 	case "close":
 		g.close()
 		delete(l.groups, number)

@@ -148,7 +148,7 @@ func highest(rate float64, run func(rate float64) (*fan, error)) (best *fan, err
 	low, high := 0.0, 0.0
 	for high == 0 || high/low > 1.06 {
 		f, err := run(rate)
-		if err == nil && !f.sustained {
+		if err == nil && !f.sustained && f.ended == 0 {
 			f, err = run(rate)
 		}
 		if err != nil {
