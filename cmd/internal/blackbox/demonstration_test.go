@@ -3,7 +3,9 @@ package blackbox_test
 import (
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -51,6 +53,18 @@ func TestTheAncestorsDemonstration(t *testing.T) {
 	if shown := other.text(); strings.Contains(shown, "insert") {
 		t.Errorf("another consumer was shown\n%s", shown)
 	}
+}
+
+// TestAStartThatIsStopped interrupts it while the development database is made, which is no failure.
+func TestAStartThatIsStopped(t *testing.T) {
+	t.Parallel()
+	p := launch(t, "stream", nil, "DEV_DATABASE_PORT=0")
+	eventually(t, "the development database to be started", func() bool {
+		children, _ := exec.Command("pgrep", "-P", strconv.Itoa(p.cmd.Process.Pid)).Output() // fails if there are none
+		return len(children) > 0
+	})
+	p.signal(t, syscall.SIGINT)
+	p.exit(t, 0)
 }
 
 // terminal is what curl has shown.

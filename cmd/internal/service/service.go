@@ -195,7 +195,11 @@ func Run(c *Config, p Program) error {
 	dsn := c.DatabaseURL
 	if p.Database != nil {
 		var remove func()
-		if dsn, remove, err = p.Database(stop, server.Addr(), log); err != nil {
+		dsn, remove, err = p.Database(stop, server.Addr(), log)
+		switch {
+		case err != nil && stop.Err() != nil:
+			return nil // whoever told it to stop knows why it does
+		case err != nil:
 			return err
 		}
 		defer remove()
