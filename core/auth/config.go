@@ -28,6 +28,7 @@ func (c *Config) Define(s *settings.Set) {
 	s.String(&c.JWT.ConsumerClaim, "JWT_CONSUMER_CLAIM", "sub", "Claim that names the consumer.")
 	s.String(&c.JWT.TopicsClaim, "JWT_TOPICS_CLAIM", "", "Claim that lists the topics the consumer may read, an array of strings or a string with spaces between them; none unless given.")
 	s.String(&c.JWT.Cookie, "JWT_COOKIE", "", "Cookie that may carry the token; none unless given.")
+	s.Check("JWT_COOKIE", func() error { return settings.CheckToken(c.JWT.Cookie) })
 	s.Check("AUTH", func() error {
 		if c.Mode == "gateway" && (c.JWT.HMACSecret != "" || c.JWT.JWKSURL != "" || c.JWT.JWKSFile != "") {
 			return errors.New("is gateway, which checks no tokens, but there is a key for them: set it to jwt")

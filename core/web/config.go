@@ -125,6 +125,7 @@ func (c *Config) DefineHandler(s *settings.Set) {
 
 	c.DefineLog(s)
 	s.String(&c.RequestIDHeader, "REQUEST_ID_HEADER", "", "Header in which a trusted proxy sends the id of a request, such as X-Request-Id; a new id is made unless given.")
+	s.Check("REQUEST_ID_HEADER", func() error { return settings.CheckToken(c.RequestIDHeader) })
 }
 
 // DefineLog defines the settings that [Logger] takes, for a program that serves nobody.

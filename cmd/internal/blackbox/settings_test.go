@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestASettingThatTakesAnotherIsNotPassedOver gives every program what makes sense with another setting alone. What belongs to
-// a database would otherwise lead to the one of development.
+// TestASettingThatTakesAnotherIsNotPassedOver gives every program what makes sense with another setting alone, or not at all.
+// What belongs to a database would otherwise lead to the one of development.
 func TestASettingThatTakesAnotherIsNotPassedOver(t *testing.T) {
 	t.Parallel()
 	signIn := "DATABASE_AUTH: rds-iam takes a DATABASE_URL or PGHOST"
@@ -30,6 +30,10 @@ func TestASettingThatTakesAnotherIsNotPassedOver(t *testing.T) {
 		{"stream", "DATABASE_LISTEN_URL=postgres://127.0.0.1:1/d", around, []string{"tail", "toto"}},
 		{"stream", "DATABASE_LISTEN_URL=postgres://127.0.0.1:1/d", around, []string{"doctor"}},
 		{"stream", "MANAGE_ADDRESS=127.0.0.1", "MANAGE_ADDRESS: takes a MANAGE_PORT", nil},
+		{"stream", "REQUEST_ID_HEADER=X-Request-Id:", `REQUEST_ID_HEADER: "X-Request-Id:" is not a name`, nil},
+		{"poll", "JWT_COOKIE=my token", `JWT_COOKIE: "my token" is not a name`, nil},
+		{"stream", "CLOUDEVENTS_SOURCE=my service", `CLOUDEVENTS_SOURCE: "my service" is not a URI reference`, nil},
+		{"poll", "CLOUDEVENTS_SOURCE=https://a.example/%zz", `CLOUDEVENTS_SOURCE: "https://a.example/%zz" is not a URI reference`, nil},
 		{"stream", "JWT_ISSUER=https://issuer.example", "AUTH: is gateway", nil},
 		{"stream", "JWT_AUDIENCE=events", "AUTH: is gateway", nil},
 		{"stream", "JWT_TOPICS_CLAIM=topics", "AUTH: is gateway", nil},
