@@ -14,7 +14,7 @@ const (
 	floodTime  = time.Second
 	floodRings = 1000
 	// listenTimeout bounds LISTEN, which goes through the queue of notifications up to its end.
-	listenTimeout = 2 * time.Second
+	listenTimeout = liveSilence
 	// A flood has its listeners do without notifications for minDeaf, and for twice as long each time that another
 	// follows soon.
 	minDeaf, maxDeaf = 10 * time.Second, 5 * time.Minute
