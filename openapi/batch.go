@@ -73,9 +73,10 @@ const (
 	moreHeader   = "X-More"
 )
 
-// takesCloudEvents reports whether a client would rather have CloudEvents (RFC 9110, section 12.5.1).
+// takesCloudEvents reports whether a client would rather have CloudEvents (RFC 9110, section 12.5.1). The case of a media
+// type does not count (section 8.3.1).
 func takesCloudEvents(accept []string) bool {
-	return negotiation.SelectQValue(strings.Join(accept, ","), []string{"application/json", cloudEvents}) == cloudEvents
+	return negotiation.SelectQValue(strings.ToLower(strings.Join(accept, ",")), []string{"application/json", cloudEvents}) == cloudEvents
 }
 
 // appendCloudEvents appends the events of a batch as CloudEvents.

@@ -33,3 +33,17 @@ func TestBatchIsAsDescribed(t *testing.T) {
 		t.Errorf("the body is %s\nas described it would be %s", body, again)
 	}
 }
+
+func TestWhoTakesCloudEvents(t *testing.T) {
+	for accept, want := range map[string]bool{
+		"":                                   false,
+		"*/*":                                false,
+		"application/cloudevents-batch+json": true,
+		"Application/CloudEvents-Batch+JSON": true,
+		"application/json, APPLICATION/CLOUDEVENTS-BATCH+JSON;Q=0.5": false,
+	} {
+		if got := takesCloudEvents([]string{accept}); got != want {
+			t.Errorf("Accept: %s: got %t, want %t", accept, got, want)
+		}
+	}
+}
