@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -57,7 +58,9 @@ const maxPayload = 4 << 20
 func main() {
 	handler, closePoller, err := newHandler(context.Background(), os.Args[1:], os.Getenv)
 	if err != nil {
-		_, _ = fmt.Fprintf(os.Stderr, "poll: %v\n", err) // nowhere else to say it
+		if !errors.Is(err, flag.ErrHelp) {
+			_, _ = fmt.Fprintf(os.Stderr, "poll: %v\n", err) // nowhere else to say it
+		}
 		os.Exit(settings.ExitCode(err))
 	}
 	lambda.StartWithOptions(handler, lambda.WithEnableSIGTERM(closePoller))

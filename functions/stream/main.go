@@ -9,6 +9,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -62,7 +63,9 @@ func (c *config) define(s *settings.Set) {
 func main() {
 	handler, err := newHandler(context.Background(), os.Args[1:], os.Getenv)
 	if err != nil {
-		_, _ = fmt.Fprintf(os.Stderr, "stream: %v\n", err) // nowhere else to say it
+		if !errors.Is(err, flag.ErrHelp) {
+			_, _ = fmt.Fprintf(os.Stderr, "stream: %v\n", err) // nowhere else to say it
+		}
 		os.Exit(settings.ExitCode(err))
 	}
 	lambda.Start(handler)
