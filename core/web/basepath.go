@@ -3,6 +3,7 @@ package web
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
 )
@@ -15,11 +16,18 @@ func stripBase(base string, mux *http.ServeMux, next http.Handler) http.Handler 
 	}
 	stripped := http.StripPrefix(base, next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, route := mux.Handler(r); route == "" && strings.HasPrefix(r.URL.EscapedPath(), base+"/") {
+		_, route := mux.Handler(r)
+		clean := path.Clean(r.URL.Path)
+		switch {
+		case route != "" || !strings.HasPrefix(r.URL.EscapedPath(), base+"/"):
+			next.ServeHTTP(w, r)
+		case clean != strings.TrimSuffix(r.URL.Path, "/"):
+			// The mux would redirect, too, and would leave the base path out.
+			to := url.URL{Path: clean, RawQuery: r.URL.RawQuery}
+			http.Redirect(w, r, to.String(), http.StatusTemporaryRedirect)
+		default:
 			stripped.ServeHTTP(w, r)
-			return
 		}
-		next.ServeHTTP(w, r)
 	})
 }
 

@@ -43,6 +43,19 @@ func TestBasePath(t *testing.T) {
 	_, log := newJournal()
 	w := ask(Handler(Config{BasePath: "/piper"}, mux, log), httptest.NewRequest("POST", "/piper/events", nil))
 	wantProblem(t, w.Result(), 405)
+	for given, want := range map[string]string{
+		"/piper//events?after=5&types=a%20b": "/piper/events?after=5&types=a%20b",
+		"/piper/events//poll":                "/piper/events/poll",
+		"/piper/./docs/../events/":           "/piper/events",
+		"/piper//other":                      "/piper/other",
+		"/piper///evil.example/..//events":   "/piper/events",
+		"//events?after=5":                   "/events?after=5",
+	} {
+		w := ask(Handler(Config{BasePath: "/piper"}, mux, log), httptest.NewRequest("GET", given, nil))
+		if got := w.Header().Get("Location"); w.Code != 307 || got != want {
+			t.Errorf("%s is answered with %d to %q, want 307 to %q", given, w.Code, got, want)
+		}
+	}
 }
 
 func TestBasePathsThatAreNone(t *testing.T) {
