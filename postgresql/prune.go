@@ -63,6 +63,7 @@ func Prune(ctx context.Context, dsn string, login Login, olderThan time.Duration
 	if err := p.begin(ctx, olderThan); err != nil {
 		return done, err
 	}
+	defer p.end(ctx)
 	for more := true; more; {
 		start := time.Now()
 		var batch Pruned
@@ -122,6 +123,13 @@ func (p *pruner) begin(ctx context.Context, olderThan time.Duration) error {
 		return fmt.Errorf("read the watermark: %w", err)
 	}
 	return nil
+}
+
+// end lets the next worker begin at once: PostgreSQL may let go of a session's locks after Close has returned.
+func (p *pruner) end(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	_, _ = p.conn.Exec(ctx, "select pg_advisory_unlock($1)", int64(pruneKey)) // if it fails, the session's end does it
 }
 
 // batch deletes the old ones of the next events, and reports whether there may be more of them.

@@ -81,6 +81,18 @@ func TestPruneOfAQuietTableDeletesAllThatIsOld(t *testing.T) {
 	}
 }
 
+func TestTheNextPruneCanBeginAtOnce(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.New(t)
+	conn := connect(t, dsn)
+	for range 50 {
+		prune(t, dsn, time.Hour)
+		if n := query[int](t, conn, "select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())"); n > 0 {
+			t.Fatal("the lock of a worker that has ended is still held")
+		}
+	}
+}
+
 func TestPruneIsNotMisledByTheFuture(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.New(t)
