@@ -315,7 +315,7 @@ func (s *simulation) restore() {
 	}
 	s.calm()
 	s.mu.Unlock()
-	time.Sleep(6 * time.Minute) // what hangs is given up
+	time.Sleep(10 * time.Minute) // what hangs is given up, the loss is noticed by then, and cursors are doubted for five minutes more
 	for range 5 {
 		synctest.Wait()
 		s.mu.Lock()
