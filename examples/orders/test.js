@@ -49,7 +49,9 @@ try {
   const denied = await fetch(`http://localhost:${port}/events`, { headers: { 'X-Consumer-Id': 'alice' } });
   assert.equal(denied.status, 401, 'who is not signed in is refused, whatever the header says');
 
-  const first = await open(), second = await open();
+  const first = await open();
+  await first.locator('#status', { hasText: 'streaming' }).waitFor(); // it holds the connection of both
+  const second = await open();
   const alice = `customer=${(await context.cookies()).find(cookie => cookie.name === 'customer').value}`;
   const granted = await fetch(`http://localhost:${port}/events/poll?wait=0&topics=team-7`, { headers: { Cookie: alice, 'X-Consumer-Topics': 'team-7' } });
   assert.equal(granted.status, 403, 'who is signed in follows no topic that she grants herself');
