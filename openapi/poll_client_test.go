@@ -53,58 +53,45 @@ func TestConcurrentPolls(t *testing.T) {
 	done.Wait()
 }
 
-// sessionsSeen notes how many sessions are open whenever something is written.
-type sessionsSeen struct {
+// looking is a client that looks at the hub whenever something is written to it.
+type looking struct {
 	*httptest.ResponseRecorder
-	hub  *core.Hub
+	look func() int
 	seen []int
 }
 
-func (w *sessionsSeen) Write(b []byte) (int, error) {
-	w.seen = append(w.seen, w.hub.Sessions())
+func (w *looking) Write(b []byte) (int, error) {
+	w.seen = append(w.seen, w.look())
 	return w.ResponseRecorder.Write(b)
 }
 
-// Clients that take long to receive their answers are limited like others, and who asks again is not too soon.
-func TestAnAnswerIsASessionUntilItsLastByte(t *testing.T) {
+// pollLooking has a client that looks poll an event.
+func pollLooking(t *testing.T, payload string, look func(*core.Hub) int, header http.Header) *looking {
 	store := coretest.NewStore()
 	hub := coretest.RunHub(t, store)
 	mux := http.NewServeMux()
 	openapi.Register(mux, openapi.Config{Poller: hub, Authenticate: auth.Middleware(auth.Gateway(), nil), Log: quiet()})
-	store.Insert("toto", "insert", `{}`)
-	w := &sessionsSeen{ResponseRecorder: httptest.NewRecorder(), hub: hub}
+	store.Insert("toto", "insert", payload)
+	w := &looking{ResponseRecorder: httptest.NewRecorder(), look: func() int { return look(hub) }}
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/events/poll?after=0", nil)
+	r.Header = header
 	r.Header.Set(auth.ConsumerHeader, "toto")
 	mux.ServeHTTP(w, r)
+	return w
+}
+
+// Clients that take long to receive their answers are limited like others, and who asks again is not too soon.
+func TestAnAnswerIsASessionUntilItsLastByte(t *testing.T) {
+	w := pollLooking(t, `{}`, (*core.Hub).Sessions, http.Header{})
 	if !slices.Equal(w.seen, []int{1, 0}) || w.Code != http.StatusOK || w.Body.Len() == 0 {
 		t.Errorf("status %d, %q, with %d sessions at each write; want 200 with 1 and 0 sessions", w.Code, w.Body, w.seen)
 	}
 }
 
-// heldSeen notes how much waits for clients whenever something is written.
-type heldSeen struct {
-	*httptest.ResponseRecorder
-	hub  *core.Hub
-	seen []int
-}
-
-func (w *heldSeen) Write(b []byte) (int, error) {
-	w.seen = append(w.seen, w.hub.Stats().BufferBytes)
-	return w.ResponseRecorder.Write(b)
-}
-
 // What compresses takes a megabyte, and what was compressed is still there: neither may wait for a client that reads slowly.
 func TestOnlyTheCompressedAnswerWaitsForItsClient(t *testing.T) {
-	store := coretest.NewStore()
-	hub := coretest.RunHub(t, store)
-	mux := http.NewServeMux()
-	openapi.Register(mux, openapi.Config{Poller: hub, Authenticate: auth.Middleware(auth.Gateway(), nil), Log: quiet()})
-	store.Insert("toto", "insert", `"`+strings.Repeat("x", 100_000)+`"`)
-	w := &heldSeen{ResponseRecorder: httptest.NewRecorder(), hub: hub}
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/events/poll?after=0", nil)
-	r.Header.Set(auth.ConsumerHeader, "toto")
-	r.Header.Set("Accept-Encoding", "gzip")
-	mux.ServeHTTP(w, r)
+	held := func(hub *core.Hub) int { return hub.Stats().BufferBytes }
+	w := pollLooking(t, `"`+strings.Repeat("x", 100_000)+`"`, held, http.Header{"Accept-Encoding": {"gzip"}})
 	if len(w.seen) == 0 || w.seen[0] < w.Body.Len() || w.seen[0] > 10_000 {
 		t.Errorf("%d bytes are held while %d are written, want the compressed answer's", w.seen, w.Body.Len())
 	}

@@ -224,8 +224,6 @@ func testFromNow(t *testing.T, s site) {
 	}
 }
 
-// testWait begins to wait before the event is there. What does not concern the poll does not end its wait:
-// others' events, other types, a rollback.
 // testJustCommitted asks for events as soon as their inserts have returned. Most must come, and not all, because a container
 // whose machine is busy answers after a second with what it knows.
 func testJustCommitted(t *testing.T, s site) {
@@ -246,6 +244,8 @@ func testJustCommitted(t *testing.T, s site) {
 	}
 }
 
+// testWait begins to wait before the event is there. What does not concern the poll does not end its wait:
+// others' events, other types, a rollback.
 func testWait(t *testing.T, s site) {
 	before := s.settle(t)
 	answers := make(chan answer, 3)
