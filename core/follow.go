@@ -175,6 +175,7 @@ func (h *Hub) setFollowing(following bool) {
 	defer h.mu.Unlock()
 	h.status.Following = following
 	if !following {
+		// Nothing is read for those who ask now, and nothing more for those who asked before.
 		h.answered()
 		h.answering, h.asked = h.asked, nil
 		h.answered()

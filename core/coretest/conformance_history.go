@@ -62,20 +62,7 @@ func (s *suite) walkAll(q core.PageQuery) (events []*core.Event, cursor int64, r
 }
 
 func (s *suite) typedPages() {
-	tx := s.begin()
-	var want []int64
-	for i := range 1500 {
-		typ := "common"
-		if i%300 == 299 {
-			typ = "rare"
-		}
-		id, err := tx.Insert(s.ctx, "toto", typ, `1`)
-		s.ok(err)
-		if typ == "rare" {
-			want = append(want, id)
-		}
-	}
-	s.ok(tx.Commit(s.ctx))
+	want := s.fewRare()
 	newest := s.newest(s.follow())
 	for _, limit := range []int{1, 2, 1000} {
 		q := core.PageQuery{Addresses: []string{"toto"}, Types: core.Types{"none", "rare"}, Limit: limit}

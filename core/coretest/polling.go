@@ -212,20 +212,7 @@ func (s *pollSuite) fromNow() {
 }
 
 func (s *pollSuite) types() {
-	tx := s.begin()
-	var want []int64
-	for i := range 1500 {
-		typ := "common"
-		if i%300 == 299 {
-			typ = "rare"
-		}
-		id, err := tx.Insert(s.ctx, "toto", typ, `1`)
-		s.ok(err)
-		if typ == "rare" {
-			want = append(want, id)
-		}
-	}
-	s.ok(tx.Commit(s.ctx))
+	want := s.fewRare()
 	for _, limit := range []int{1, 2, 1000} {
 		got := s.walkAll(core.Poll{Types: core.Types{"none", "rare"}, Limit: limit}, len(want))
 		s.wantIDs(fmt.Sprint("rare ones, by ", limit), got, want...)

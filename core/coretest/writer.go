@@ -60,3 +60,22 @@ func (w *writer) insertMeanwhile(consumer string) <-chan int64 {
 	}()
 	return inserted
 }
+
+// fewRare inserts so many events that one read does not look at them all, and returns those of the type "rare".
+func (w *writer) fewRare() (rare []int64) {
+	w.Helper()
+	tx := w.begin()
+	for i := range 1500 {
+		typ := "common"
+		if i%300 == 299 {
+			typ = "rare"
+		}
+		id, err := tx.Insert(w.ctx, "toto", typ, `1`)
+		w.ok(err)
+		if typ == "rare" {
+			rare = append(rare, id)
+		}
+	}
+	w.ok(tx.Commit(w.ctx))
+	return rare
+}
